@@ -1,0 +1,89 @@
+"""jobrunner: a single-process, asyncio, in-memory job runner for people who build AI agents."""
+
+from .commands import CommandResult
+from .context import JobContext
+from .errors import (
+    CommandFailed,
+    CommandNotFound,
+    DuplicateJobType,
+    IdempotencyKeyReused,
+    IllegalTransition,
+    InvalidCursor,
+    InvalidHandler,
+    InvalidOption,
+    InvalidParams,
+    InvalidResult,
+    JobCancelled,
+    JobFailed,
+    JobGone,
+    JobNotFinal,
+    JobNotFound,
+    JobNotRetryable,
+    JobRunnerError,
+    JobUnsuccessful,
+    PayloadTooLarge,
+    PermanentError,
+    QueueFull,
+    RequestError,
+    RetryableError,
+    RunnerNotStarted,
+    RunnerStopped,
+    UnknownJobType,
+    UsageError,
+    WrongLoop,
+)
+from .events import Event
+from .handles import JobHandle
+from .jobs import JobStatus
+from .limits import Limits, Retention
+from .lookup import JobPage, Waited
+from .retry import RetryPolicy
+from .runner import JobRunner, Stats
+from .views import JobView
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "CommandFailed",
+    "CommandNotFound",
+    "CommandResult",
+    "DuplicateJobType",
+    "Event",
+    "IdempotencyKeyReused",
+    "IllegalTransition",
+    "InvalidCursor",
+    "InvalidHandler",
+    "InvalidOption",
+    "InvalidParams",
+    "InvalidResult",
+    "JobCancelled",
+    "JobContext",
+    "JobFailed",
+    "JobGone",
+    "JobHandle",
+    "JobNotFinal",
+    "JobNotFound",
+    "JobNotRetryable",
+    "JobPage",
+    "JobRunner",
+    "JobRunnerError",
+    "JobStatus",
+    "JobUnsuccessful",
+    "JobView",
+    "Limits",
+    "PayloadTooLarge",
+    "PermanentError",
+    "QueueFull",
+    "RequestError",
+    "Retention",
+    "RetryPolicy",
+    "RetryableError",
+    "RunnerNotStarted",
+    "RunnerStopped",
+    "Stats",
+    "UnknownJobType",
+    "UsageError",
+    "Waited",
+    "WrongLoop",
+    "__version__",
+]

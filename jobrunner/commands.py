@@ -1,0 +1,250 @@
+"""A subprocess and everything it starts, run to its end or killed with nothing left behind.
+
+Knows no job: it is given an argument list and something to call with output. Each command leads a
+process group of its own; whatever ends the command ends the group.
+"""
+
+import asyncio
+import itertools
+import os
+import re
+import shlex
+import signal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic_core import to_json
+
+from .errors import CommandFailed, CommandNotFound, InvalidOption
+from .output import OnOutput, Output
+
+TERMINATE_GRACE = 2.0
+"""Seconds between SIGTERM and SIGKILL to the group."""
+DRAIN = 1.0
+"""Seconds to read on after the command's exit while something else holds its pipes."""
+INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "USER", "SHELL", "TERM")
+"""What a command sees of the server's environment: never its secrets (P8)."""
+
+_INTERPRETER = re.compile(r"(ba|da|z|k|fi|c|tc)?sh|busybox|python[\d.]*|perl|ruby|node|php|env")
+_CODE_FLAG = re.compile(r"-[a-zA-Z]*[ceEr]|--eval|--print|--command")
+_PLACEHOLDER = re.compile(r"\{\{\s*([A-Za-z_][A-Za-z0-9_]*)\s*\}\}")
+
+
+@dataclass(frozen=True, slots=True)
+class CommandResult:
+    """How a command ended and what it said."""
+
+    exit_code: int
+    """Its exit code; the negative number of the signal that killed it."""
+    stdout: str
+    """Standard output; the middle is left out when it is longer than 200,000 characters."""
+    stderr: str
+    """Standard error, likewise."""
+    duration: float
+    """Seconds from its start to its exit."""
+    truncated: bool
+    """Whether anything of the output was left out here."""
+    left_running: bool = False
+    """Whether something it had started still held its output, and was killed."""
+
+
+def placeholders(command: str | Sequence[str]) -> list[str]:
+    """Return the names in `{{name}}` of a template, each once, in order."""
+    text = command if isinstance(command, str) else "\n".join(command)
+    return list(dict.fromkeys(_PLACEHOLDER.findall(text)))
+
+
+def command_line(
+    command: str | Sequence[str], params: Mapping[str, Any], *, shell: bool
+) -> list[str]:
+    """Return the arguments to execute; a value can never become more than a part of one argument.
+
+    A template is split first and filled in afterwards, since no quoting is safe in every place of
+    a shell's text (P7). With `shell=True` nothing is filled in at all: the values are in the
+    command's environment under their names.
+
+    Raises:
+        InvalidOption: The template is empty, has an open quote, a placeholder without a value, or
+            a placeholder in shell text.
+    """
+    if shell:
+        return _shell_line(command)
+    try:
+        parts = shlex.split(command) if isinstance(command, str) else list(command)
+    except ValueError as error:
+        raise InvalidOption(f"the command {command!r} can't be split: {error}") from None
+    if not parts:
+        raise InvalidOption("the command is empty; give a program and its arguments")
+    if not all(isinstance(part, str) for part in parts):
+        raise InvalidOption(f"the command {command!r} must be made of strings only")
+    _refuse_code(parts)
+    return [_PLACEHOLDER.sub(lambda match: _value(match[1], params), part) for part in parts]
+
+
+def _refuse_code(parts: Sequence[str]) -> None:
+    """An argument that an interpreter takes as its program is code: nothing is safe in there."""
+    if not _INTERPRETER.fullmatch(os.path.basename(parts[0])):
+        return
+    for flag, code in itertools.pairwise(parts[1:]):
+        if _CODE_FLAG.fullmatch(flag) and (names := placeholders(code)):
+            raise InvalidOption(
+                f"{{{{{names[0]}}}}} stands in code for {parts[0]}, where no quoting is safe; "
+                f'read it there from the environment, as "${names[0]}" in a shell'
+            )
+
+
+def _shell_line(command: str | Sequence[str]) -> list[str]:
+    if not isinstance(command, str):
+        raise InvalidOption("with shell=True the command is one string")
+    if names := placeholders(command):
+        raise InvalidOption(
+            f"{{{{{names[0]}}}}} stands in shell text, where no quoting is safe; "
+            f'write "${names[0]}": the params are in the environment of a shell command'
+        )
+    return ["/bin/sh", "-c", command]
+
+
+def _value(name: str, params: Mapping[str, Any]) -> str:
+    if name not in params:
+        raise InvalidOption(f"the command has a placeholder {{{{{name}}}}} but no param {name!r}")
+    value = params[name]
+    return value if isinstance(value, str) else to_json(value).decode()
+
+
+def environment(extra: Mapping[str, str], params: Mapping[str, Any]) -> dict[str, str]:
+    """Return the environment of a command: a few inherited names, the params, what is given."""
+    inherited = {name: os.environ[name] for name in INHERITED if name in os.environ}
+    return inherited | {name: _value(name, params) for name in params} | dict(extra)
+
+
+async def run_command(
+    argv: Sequence[str],
+    *,
+    env: Mapping[str, str],
+    on_output: OnOutput,
+    cwd: str | os.PathLike[str] | None = None,
+    timeout: float | None = None,
+    check: bool = False,
+) -> CommandResult:
+    """Run `argv` to its end and return how it ended.
+
+    Whatever ends the wait, the command's exit, the timeout or a cancellation, the whole process
+    group is gone when this returns: SIGTERM, 2 s, SIGKILL. Standard input is closed. Output is
+    read at full speed to the end, however much of it is kept.
+
+    Raises:
+        CommandNotFound: The program or the working directory isn't there, or can't be used.
+        CommandFailed: The exit code isn't 0, and `check` is set.
+        TimeoutError: It took longer than `timeout` seconds.
+    """
+    loop = asyncio.get_running_loop()
+    group = await _spawn(argv, env=env, cwd=cwd, output=Output(on_output, loop))
+    started = loop.time()
+    try:
+        async with asyncio.timeout(timeout):
+            await group.wait()
+    except TimeoutError:
+        raise TimeoutError(f"the command {argv[0]} timed out after {timeout:g} s") from None
+    finally:
+        duration = loop.time() - started
+        await group.end()
+    result = group.result(duration)
+    if check and result.exit_code != 0:
+        raise CommandFailed(_failure(argv, result))
+    return result
+
+
+def _failure(argv: Sequence[str], result: CommandResult) -> str:
+    said = (result.stderr or result.stdout)[-2_000:]
+    return f"{shlex.join(argv)} ended with exit code {result.exit_code}\n{said}".rstrip()
+
+
+async def _spawn(
+    argv: Sequence[str],
+    *,
+    env: Mapping[str, str],
+    cwd: str | os.PathLike[str] | None,
+    output: Output,
+) -> "_Group":
+    """Start the process in a task that a cancellation can't tear apart halfway (P1)."""
+    loop = asyncio.get_running_loop()
+    spawning = loop.create_task(
+        loop.subprocess_exec(
+            lambda: output,
+            *argv,
+            stdin=asyncio.subprocess.DEVNULL,
+            env=dict(env),
+            cwd=cwd,
+            start_new_session=True,
+        ),
+        name=f"spawn {argv[0]}",
+    )
+    try:
+        transport, _ = await asyncio.shield(spawning)
+    except asyncio.CancelledError:
+        await _kill_when_spawned(spawning, output)
+        raise
+    except (OSError, ValueError) as error:
+        raise CommandNotFound(f"can't run {argv[0]!r}: {error}") from None
+    return _Group(transport, output)
+
+
+async def _kill_when_spawned(
+    spawning: "asyncio.Task[tuple[asyncio.SubprocessTransport, Output]]", output: Output
+) -> None:
+    while not spawning.done():
+        try:
+            await asyncio.wait([spawning])
+        except asyncio.CancelledError:  # asked again; a process half started can't be left
+            continue
+    if spawning.exception() is None:
+        await _Group(spawning.result()[0], output).end(grace=0.0)
+
+
+class _Group:
+    """A process group, led by the command."""
+
+    def __init__(self, transport: asyncio.SubprocessTransport, output: Output) -> None:
+        self._transport = transport
+        self._output = output
+        self._left_running = False
+
+    async def wait(self) -> None:
+        """Wait until the command has exited, whoever else still holds its pipes (P3)."""
+        await asyncio.wait([self._output.exited])
+
+    async def end(self, *, grace: float = TERMINATE_GRACE) -> None:
+        """End whatever is left of the group, and read its last output."""
+        try:
+            if self._output.exited.done():
+                await asyncio.wait([self._output.closed], timeout=DRAIN)
+                self._left_running = not self._output.closed.done()
+            else:
+                self._signal(signal.SIGTERM)
+                await asyncio.wait([self._output.exited], timeout=grace)
+        finally:
+            self._signal(signal.SIGKILL)  # always, and to all: children outlive the leader (P2)
+            try:
+                await asyncio.wait([self._output.exited, self._output.closed], timeout=DRAIN)
+            finally:
+                self._transport.close()
+                self._output.finish()
+
+    def result(self, duration: float) -> CommandResult:
+        stdout, stderr = self._output.streams.values()
+        exit_code = self._transport.get_returncode()
+        return CommandResult(
+            exit_code=-signal.SIGKILL if exit_code is None else exit_code,
+            stdout=stdout.kept.text(),
+            stderr=stderr.kept.text(),
+            duration=round(duration, 3),
+            truncated=stdout.kept.truncated or stderr.kept.truncated,
+            left_running=self._left_running,
+        )
+
+    def _signal(self, number: signal.Signals) -> None:
+        try:
+            os.killpg(self._transport.get_pid(), number)
+        except (ProcessLookupError, PermissionError):
+            pass  # nobody is left; macOS says it with EPERM

@@ -1,0 +1,188 @@
+"""What a handler may do while it runs: say how far it is, log, emit, run a command, stop in time.
+
+Everything here may be called from coroutines and from threads. A call from a thread is handed to
+the event loop: in order, and with no more than a bounded number on the way.
+"""
+
+import asyncio
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
+
+from pydantic_core import from_json, to_json
+
+from . import commands
+from .errors import InvalidOption, clip
+from .events import EventType
+from .inbox import Inbox
+from .jobs import Job, Step
+
+Record: TypeAlias = Callable[[EventType, Mapping[str, Any]], None]
+
+MAX_TEXT = 16_384
+"""Characters of one log line, message or piece of output; the middle of a longer one is cut."""
+
+
+class JobContext:
+    """The running job, as its handler sees it.
+
+    A handler gets it by annotating a parameter with this class. It is made for one attempt; once
+    the attempt has ended, whatever is still called on it has no effect.
+    """
+
+    def __init__(self, job: Job, record: Record, loop: asyncio.AbstractEventLoop) -> None:
+        self._job = job
+        self._record = record
+        self._inbox = Inbox(loop)
+        self._attempt = job.attempt
+        self._cancel_requested = False
+
+    @property
+    def job_id(self) -> str:
+        """Id of the job."""
+        return self._job.id
+
+    @property
+    def type(self) -> str:
+        """Job type, the name of the handler."""
+        return self._job.type
+
+    @property
+    def attempt(self) -> int:
+        """Number of this attempt, from 1."""
+        return self._attempt
+
+    @property
+    def max_attempts(self) -> int:
+        """How many attempts the job has in all."""
+        return self._job.max_attempts
+
+    @property
+    def session_id(self) -> str | None:
+        """Session that the job was submitted with."""
+        return self._job.session_id
+
+    @property
+    def metadata(self) -> Mapping[str, Any]:
+        """Metadata that the job was submitted with."""
+        return self._job.metadata or {}
+
+    @property
+    def cancel_requested(self) -> bool:
+        """Whether this attempt is to stop: cancelled, out of time, or shutting down.
+
+        A coroutine is cancelled as well; a thread has to look here, or at `check_cancelled`.
+        """
+        return self._cancel_requested
+
+    def check_cancelled(self) -> None:
+        """Raise `asyncio.CancelledError` when this attempt is to stop; call it in long loops."""
+        if self._cancel_requested:
+            raise asyncio.CancelledError(f"job {self._job.id} was asked to stop")
+
+    def progress(self, percent: float, message: str | None = None) -> None:
+        """Say how far the job is.
+
+        Args:
+            percent: 0 to 100; what is outside is taken as the nearer end.
+            message: What it is doing, for a person; None keeps the last message.
+
+        Raises:
+            InvalidOption: `percent` is no number.
+        """
+        value, said = _percent(percent), _text(message)
+        self._inbox.do(lambda: self._set_progress(value, said, self._job.step))
+
+    def step(self, current: int, total: int, message: str | None = None) -> None:
+        """Say how far the job is in steps; sets the percentage to `current / total`.
+
+        Raises:
+            InvalidOption: `total` isn't above 0, or `current` isn't within it.
+        """
+        if not (type(current) is int and type(total) is int and 0 <= current <= total > 0):
+            raise InvalidOption(f"step {current!r} of {total!r}; say 0 <= current <= total")
+        value, said = _percent(100 * current / total), _text(message)
+        self._inbox.do(lambda: self._set_progress(value, said, Step(current, total)))
+
+    def log(self, message: str, **fields: Any) -> None:
+        """Add a line to the job's log, with fields; what JSON can't hold is kept as text."""
+        kept = from_json(to_json(fields, fallback=repr, inf_nan_mode="strings")) if fields else {}
+        data = {"text": clip(str(message), MAX_TEXT), "fields": kept}
+        self._inbox.do(lambda: self._record("log", data))
+
+    def emit(self, text: str) -> None:
+        """Stream a piece of partial output; every watcher sees it, a late one too."""
+        self._output("text", clip(str(text), MAX_TEXT))
+
+    async def run_command(
+        self,
+        command: str | Sequence[str],
+        *,
+        params: Mapping[str, Any] | None = None,
+        cwd: str | os.PathLike[str] | None = None,
+        env: Mapping[str, str] | None = None,
+        timeout: float | None = None,
+        check: bool = False,
+        shell: bool = False,
+    ) -> commands.CommandResult:
+        """Run a command; its output is streamed as events, and kept in the result.
+
+        However this ends, nothing of what the command started is left.
+
+        Args:
+            command: Program and arguments, or a template of them in one string. `{{name}}` is
+                filled in from `params`, and stays within its argument.
+            params: Values for the placeholders. They are in the command's environment too.
+            cwd: Working directory; None for the server's own.
+            env: Environment variables beside the few that a command inherits (PATH, HOME, ...).
+            timeout: Seconds; None leaves it to the job's own limit.
+            check: Whether an exit code other than 0 is an error.
+            shell: Give the string to `/bin/sh`, without placeholders; write `"$name"` instead.
+
+        Raises:
+            CommandNotFound: The program or the directory isn't there.
+            CommandFailed: The exit code isn't 0, with `check`.
+            TimeoutError: It took longer than `timeout`.
+            InvalidOption: The template doesn't fit the params.
+        """
+        values = params or {}
+        return await commands.run_command(
+            commands.command_line(command, values, shell=shell),
+            env=commands.environment(env or {}, values),
+            on_output=self._output,
+            cwd=cwd,
+            timeout=timeout,
+            check=check,
+        )
+
+    def _set_progress(self, percent: float, message: str | None, step: Step | None) -> None:
+        job = self._job
+        said = job.progress_message if message is None else message
+        if (percent, said, step) == (job.progress, job.progress_message, job.step):
+            return
+        job.progress, job.progress_message, job.step = percent, said, step
+        shown = step and {"current": step.current, "total": step.total}
+        self._record("progress", {"progress": percent, "progress_message": said, "step": shown})
+
+    def _output(self, stream: str, text: str) -> None:
+        self._inbox.do(lambda: self._record("output", {"stream": stream, "text": text}))
+
+    def _request_stop(self) -> None:
+        """Tell the handler that this attempt is to stop; for the worker only."""
+        self._cancel_requested = True
+
+    def _close(self) -> None:
+        """Take what threads have on the way, and nothing after; for the worker only."""
+        self._inbox.close()
+
+
+def _percent(value: float) -> float:
+    if not isinstance(value, int | float) or math.isnan(value):
+        raise InvalidOption(f"progress is {value!r}; it must be a number from 0 to 100")
+    exact = round(min(100.0, max(0.0, value)), 2)
+    return int(exact) if exact == int(exact) else exact
+
+
+def _text(message: str | None) -> str | None:
+    return None if message is None else clip(str(message), MAX_TEXT)

@@ -1,0 +1,263 @@
+"""The error tree.
+
+    JobRunnerError                    code
+    ├── UsageError                    the program that embeds the runner is wrong
+    │   ├── InvalidOption             invalid-option
+    │   ├── InvalidHandler            invalid-handler
+    │   ├── DuplicateJobType          duplicate-job-type
+    │   ├── WrongLoop                 wrong-loop
+    │   ├── IllegalTransition         illegal-transition
+    │   ├── RunnerNotStarted          runner-not-started
+    │   └── RunnerStopped             shutting-down
+    ├── RequestError                  what was asked can't be done
+    │   ├── UnknownJobType            unknown-job-type
+    │   ├── InvalidParams             invalid-params
+    │   ├── InvalidCursor             invalid-cursor
+    │   ├── PayloadTooLarge           payload-too-large
+    │   ├── QueueFull                 queue-full
+    │   ├── IdempotencyKeyReused      idempotency-key-reused
+    │   ├── JobNotFound               job-not-found
+    │   ├── JobGone                   job-gone
+    │   ├── JobNotFinal               job-not-final
+    │   └── JobNotRetryable           job-not-retryable
+    ├── JobUnsuccessful               raised by `result()`: the job ended without a value
+    │   ├── JobFailed                 job-failed
+    │   └── JobCancelled              job-cancelled
+    ├── InvalidResult                 invalid-result
+    ├── CommandFailed                 command-failed
+    ├── CommandNotFound               command-not-found
+    ├── RetryableError                retryable      raise it in a handler
+    └── PermanentError                permanent      raise it in a handler
+
+Each class has a stable `code`, which is also the last part of the problem type over HTTP, so that a
+client can raise what the runner raised.
+"""
+
+import traceback
+from collections.abc import Sequence
+from typing import ClassVar, TypedDict
+
+MAX_DETAIL = 8_192
+MAX_TRACEBACK = 65_536
+MAX_CHAIN = 20
+
+
+class JobRunnerError(Exception):
+    """Base of everything that jobrunner raises on purpose."""
+
+    code: ClassVar[str] = "error"
+
+
+class UsageError(JobRunnerError):
+    """The program that embeds the runner is wrong."""
+
+    code = "usage"
+
+
+class InvalidOption(UsageError, ValueError):
+    """An option has a value that it can't have."""
+
+    code = "invalid-option"
+
+
+class InvalidHandler(UsageError, TypeError):
+    """A function can't serve as a handler."""
+
+    code = "invalid-handler"
+
+
+class DuplicateJobType(UsageError):
+    """Two handlers have one name."""
+
+    code = "duplicate-job-type"
+
+
+class WrongLoop(UsageError, RuntimeError):
+    """The runner was called from another thread or another event loop than its own."""
+
+    code = "wrong-loop"
+
+
+class IllegalTransition(UsageError, RuntimeError):
+    """A job can't go from one status to the other."""
+
+    code = "illegal-transition"
+
+
+class RunnerNotStarted(UsageError, RuntimeError):
+    """The runner was used before it was started."""
+
+    code = "runner-not-started"
+
+
+class RunnerStopped(UsageError, RuntimeError):
+    """The runner is stopping, or has stopped, and takes no more jobs."""
+
+    code = "shutting-down"
+
+
+class RequestError(JobRunnerError):
+    """What was asked for can't be done."""
+
+    code = "bad-request"
+
+
+class UnknownJobType(RequestError, LookupError):
+    """No handler is registered under that name."""
+
+    code = "unknown-job-type"
+
+
+class ParamProblem(TypedDict):
+    """One thing that is wrong with the params, and where."""
+
+    detail: str
+    """What is wrong, for a person."""
+    pointer: str
+    """JSON pointer (RFC 6901) into the params, as a URI fragment: `#/path`."""
+
+
+class InvalidParams(RequestError, ValueError):
+    """The params don't fit the handler's signature; `errors` says where."""
+
+    code = "invalid-params"
+
+    def __init__(self, message: str, errors: Sequence[ParamProblem] = ()) -> None:
+        super().__init__(message)
+        self.errors = list(errors)
+
+
+class InvalidCursor(RequestError, ValueError):
+    """A page cursor was not made by this runner."""
+
+    code = "invalid-cursor"
+
+
+class PayloadTooLarge(RequestError, ValueError):
+    """Params or a request body are over their limit."""
+
+    code = "payload-too-large"
+
+
+class QueueFull(RequestError):
+    """As many jobs wait already as the runner may keep waiting."""
+
+    code = "queue-full"
+
+
+class IdempotencyKeyReused(RequestError):
+    """An idempotency key came again with another request."""
+
+    code = "idempotency-key-reused"
+
+
+class JobNotFound(RequestError, LookupError):
+    """No job has that id."""
+
+    code = "job-not-found"
+
+
+class JobGone(RequestError, LookupError):
+    """The job was there, and has been pruned or forgotten."""
+
+    code = "job-gone"
+
+
+class JobNotFinal(RequestError):
+    """The job hasn't ended, and the request needs one that has."""
+
+    code = "job-not-final"
+
+
+class JobNotRetryable(RequestError):
+    """The job can't be run again from what is kept of it."""
+
+    code = "job-not-retryable"
+
+
+class JobUnsuccessful(JobRunnerError):
+    """The job ended without a value."""
+
+    code = "job-unsuccessful"
+
+    def __init__(self, message: str, *, job_id: str, reason: str) -> None:
+        super().__init__(message)
+        self.job_id = job_id
+        self.reason = reason
+
+
+class JobFailed(JobUnsuccessful):
+    """The job failed; `reason` says how: `error`, `timeout`, `stuck`, ..."""
+
+    code = "job-failed"
+
+
+class JobCancelled(JobUnsuccessful):
+    """The job was cancelled; `reason` says by whom: `user`, `shutdown`, ..."""
+
+    code = "job-cancelled"
+
+
+class InvalidResult(JobRunnerError, TypeError):
+    """A handler returned what can't be kept as JSON, or isn't what its annotation says."""
+
+    code = "invalid-result"
+
+
+class CommandFailed(JobRunnerError):
+    """A command that was run with `check=True` ended with another exit code than 0."""
+
+    code = "command-failed"
+
+
+class CommandNotFound(JobRunnerError):
+    """The program of a command isn't there, or can't be executed."""
+
+    code = "command-not-found"
+
+
+class RetryableError(JobRunnerError):
+    """Raise it in a handler to have the job tried again, if attempts are left.
+
+    Args:
+        message: What went wrong, for a person.
+        retry_after: Seconds to wait at least; None leaves the delay to the policy's backoff.
+    """
+
+    code = "retryable"
+
+    def __init__(self, message: str = "", *, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class PermanentError(JobRunnerError):
+    """Raise it in a handler to fail the job now, whatever attempts are left."""
+
+    code = "permanent"
+
+
+def describe(error: BaseException) -> str:
+    """Return what an exception says, cut to 8 kB; a hostile `__str__` can't fail it (T13)."""
+    try:
+        text = str(error)
+        return clip(text, MAX_DETAIL) if type(text) is str else "(no usable message)"
+    except BaseException as broken:
+        return f"(its message could not be read: {type(broken).__name__})"
+
+
+def traceback_text(error: BaseException) -> str:
+    """Return the traceback as text, head and tail of 64 kB; text pins no frame (T12)."""
+    try:
+        summary = traceback.TracebackException.from_exception(error, limit=-MAX_CHAIN)
+        return clip("".join(summary.format()), MAX_TRACEBACK)
+    except BaseException as broken:
+        return f"(its traceback could not be formatted: {type(broken).__name__})"
+
+
+def clip(text: str, limit: int) -> str:
+    """Return `text` as what UTF-8 can hold, its middle cut out where it is over `limit`."""
+    if len(text) > limit:
+        half = limit // 2
+        text = f"{text[:half]}\n... {len(text) - limit} characters left out ...\n{text[-half:]}"
+    return text.encode("utf-8", "replace").decode("utf-8")

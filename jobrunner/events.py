@@ -1,0 +1,168 @@
+"""Events of a job and the log that keeps them: append, read by number, wait for what is newer.
+
+A log is the only thing that anybody watches. Its numbers start at 1, rise by one and are never
+reused, so a reader needs to remember a single integer to lose nothing and to repeat nothing.
+"""
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Mapping
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+EventType: TypeAlias = Literal["status", "progress", "log", "output", "gap", "done"]
+
+
+class Event(NamedTuple):
+    """Something that happened to a job."""
+
+    seq: int
+    """Number of the event in its job's log, from 1."""
+    job_id: str
+    """The job it happened to."""
+    type: EventType
+    """What happened; `done` is the last event of every job."""
+    at: float
+    """When, in unix seconds."""
+    data: Mapping[str, Any]
+    """What goes with the type; JSON values only."""
+
+    @property
+    def weight(self) -> int:
+        """Characters of free text in the event, which count against a log's `max_bytes`."""
+        return len(self.data["text"]) if self.type in ("output", "log") else 0
+
+
+class Reading(NamedTuple):
+    """What a log has after a number."""
+
+    events: list[Event]
+    """The events in order, the oldest first."""
+    last: int
+    """The number to read after next time."""
+    missed: int
+    """How many events between the number asked for and the first one here are no longer kept."""
+
+
+class EventLog:
+    """The last events of one job, or of all jobs, numbered from 1.
+
+    Appending is O(1) and never waits. When a bound is hit the oldest events go, never the newest;
+    a reader that asks for one that went is told how many it missed.
+
+    Args:
+        max_events: How many events to keep.
+        max_bytes: How many characters of text in them to keep.
+    """
+
+    __slots__ = ("_bytes", "_events", "_gone", "_waiters", "closed", "last", "max_bytes",
+                 "max_events")  # fmt: skip
+
+    def __init__(self, *, max_events: int = 1_000, max_bytes: int = 5_000_000) -> None:
+        self.max_events = max_events
+        self.max_bytes = max_bytes
+        self.last = 0
+        self.closed = False
+        self._events: list[Event | None] = []
+        self._gone = 0  # how many places at the front of the list are empty
+        self._bytes = 0
+        self._waiters: dict[asyncio.Future[None], int] | None = None
+
+    def __len__(self) -> int:
+        return len(self._events) - self._gone
+
+    @property
+    def first(self) -> int:
+        """Number of the oldest event that is kept; `last + 1` when there is none."""
+        return self.last - len(self) + 1
+
+    def append(self, event: Event) -> None:
+        """Add the event as number `last + 1` and wake who waits for it."""
+        self._events.append(event)
+        self.last += 1
+        self._bytes += event.weight
+        if len(self) > self.max_events or self._bytes > self.max_bytes:
+            self._evict()
+        if self._waiters:
+            self._wake()
+
+    def _evict(self) -> None:
+        while len(self) > 1 and (len(self) > self.max_events or self._bytes > self.max_bytes):
+            oldest = self._events[self._gone]
+            assert oldest is not None
+            self._bytes -= oldest.weight
+            self._events[self._gone] = None
+            self._gone += 1
+        if self._gone * 2 > len(self._events):  # seldom enough to cost nothing per event
+            del self._events[: self._gone]
+            self._gone = 0
+
+    def close(self) -> None:
+        """Say that nothing will follow, and wake everybody who waits."""
+        self.closed = True
+        if self._waiters:
+            self._wake()
+
+    def read(self, after: int = 0, *, limit: int | None = None) -> Reading:
+        """Return the events with a number above `after`, at most `limit` of them.
+
+        Costs what it returns. Nothing newer, or a number not reached yet, is an empty reading.
+        """
+        start = max(after + 1, self.first)
+        if start > self.last:
+            return Reading([], max(after, self.last), max(0, start - after - 1))
+        place = self._gone + start - self.first
+        stop = None if limit is None else place + limit
+        events = [event for event in self._events[place:stop] if event is not None]
+        return Reading(events, start + len(events) - 1, start - after - 1)
+
+    async def wait(self, after: int) -> None:
+        """Wait until there is an event with a number above `after`, or the log is closed."""
+        while self.last <= after and not self.closed:
+            waiter = asyncio.get_running_loop().create_future()
+            self.add_waiter(waiter, after)
+            try:
+                await waiter
+            finally:
+                self.remove_waiter(waiter)
+
+    async def wait_closed(self) -> None:
+        """Wait until the log is closed; the events before don't wake it."""
+        await self.wait(sys.maxsize)
+
+    async def follow(self, after: int = 0, *, limit: int = 100) -> AsyncIterator[Reading]:
+        """Yield what is above `after`, and then what comes, until the log is closed and read."""
+        while True:
+            reading = self.read(after, limit=limit)
+            if reading.events or reading.missed:
+                yield reading
+                after = reading.last
+            elif self.closed:
+                return
+            else:
+                await self.wait(after)
+
+    def add_waiter(self, waiter: "asyncio.Future[None]", after: int) -> None:
+        """Have `waiter` set when there is an event above `after`, or the log is closed.
+
+        Each waiter brings a future of its own: the first to give up would cancel a shared one for
+        all. Whoever adds one removes it, however its wait ends.
+        """
+        if self._waiters is None:
+            self._waiters = {}
+        self._waiters[waiter] = after
+
+    def remove_waiter(self, waiter: "asyncio.Future[None]") -> None:
+        """Forget `waiter`; one that isn't there is no error."""
+        if self._waiters is not None:
+            self._waiters.pop(waiter, None)
+
+    def _wake(self) -> None:
+        for waiter, after in (self._waiters or {}).items():
+            if (self.closed or self.last > after) and not waiter.done():
+                waiter.set_result(None)
+
+
+def gap(job_id: str, at: float, reading: Reading) -> Event:
+    """Return the event that stands for what `reading` missed; it has the number of the last."""
+    last = reading.last - len(reading.events)
+    return Event(last, job_id, "gap", at, {"from": last - reading.missed + 1, "to": last})

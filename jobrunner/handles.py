@@ -1,0 +1,115 @@
+"""A handle on one job: what `submit` returns."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Generic, TypeVar
+
+from .errors import JobCancelled, JobFailed
+from .events import Event, gap
+from .handlers import Handler
+from .jobs import Job, JobStatus
+from .views import JobView, view
+
+T_co = TypeVar("T_co", covariant=True)
+
+
+class JobHandle(Generic[T_co]):
+    """A job, to be waited for, watched or cancelled; `T_co` is what its handler returns.
+
+    It keeps the job readable for as long as it is held, also when the runner has pruned it.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        handler: Handler,
+        cancel: Callable[[str, str | None], Awaitable[JobView]],
+        *,
+        replayed: bool = False,
+    ) -> None:
+        self._job = job
+        self._handler = handler
+        self._cancel = cancel
+        self._replayed = replayed
+
+    def __repr__(self) -> str:
+        return f"<JobHandle {self._job.id} {self._job.type} {self._job.status}>"
+
+    @property
+    def id(self) -> str:
+        """The job's id."""
+        return self._job.id
+
+    @property
+    def status(self) -> JobStatus:
+        """Where the job stands now."""
+        return self._job.status
+
+    @property
+    def replayed(self) -> bool:
+        """Whether `submit` found this job by its idempotency key instead of making it."""
+        return self._replayed
+
+    def view(self) -> JobView:
+        """Return the job as it stands now."""
+        return view(self._job)
+
+    async def wait(self, *, timeout: float | None = None) -> JobView:
+        """Wait for the job's end and return the job as it is then.
+
+        Neither a timeout nor a cancellation of the wait touches the job.
+
+        Raises:
+            TimeoutError: It hasn't ended after `timeout` seconds; it goes on.
+        """
+        try:
+            async with asyncio.timeout(timeout):
+                await self._job.log.wait_closed()
+        except TimeoutError:
+            raise TimeoutError(
+                f"job {self.id} is still {self.status} after {timeout:g} s; it goes on"
+            ) from None
+        return self.view()
+
+    async def result(self, *, timeout: float | None = None) -> T_co:
+        """Wait for the job's end and return what its handler returned.
+
+        The value comes from JSON, as the handler's return annotation says.
+
+        Raises:
+            JobFailed: It failed.
+            JobCancelled: It was cancelled.
+            TimeoutError: It hasn't ended after `timeout` seconds; it goes on.
+            InvalidResult: The handler didn't return what it is annotated with.
+        """
+        await self.wait(timeout=timeout)
+        job = self._job
+        if job.status is JobStatus.CANCELLED:
+            note = f": {job.cancel_note}" if job.cancel_note else ""
+            raise JobCancelled(
+                f"job {job.id} was cancelled{note}",
+                job_id=job.id,
+                reason=job.cancel_reason or "user",
+            )
+        if job.error is not None:
+            raise JobFailed(
+                f"job {job.id} failed: {job.error.detail}", job_id=job.id, reason=job.error.reason
+            )
+        assert job.result is not None, "a completed job has its result"
+        value: T_co = self._handler.load_result(job.result)
+        return value
+
+    async def events(self, after: int = 0) -> AsyncIterator[Event]:
+        """Yield the job's events above number `after`, then what comes, until its end.
+
+        Where events are no longer kept, a `gap` event says which.
+        """
+        async for reading in self._job.log.follow(after):
+            if reading.missed:
+                yield gap(self.id, self._job.updated_at, reading)
+            for event in reading.events:
+                yield event
+
+    async def cancel(self, note: str | None = None) -> JobView:
+        """Ask the job to stop; see `JobRunner.cancel`."""
+        return await self._cancel(self.id, note)

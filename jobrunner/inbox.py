@@ -1,0 +1,73 @@
+"""Calls made in threads and carried out in the event loop, in order."""
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Callable
+
+MAX_ON_THE_WAY = 1_000
+"""Calls that the loop hasn't carried out yet; who makes the next one waits."""
+
+
+class Inbox:
+    """Hands calls from threads to a loop: one wake-up for all that wait, never more than a bound.
+
+    A call from the loop's own thread is carried out at once.
+    """
+
+    __slots__ = ("_calls", "_changed", "_closed", "_loop", "_thread")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._thread = threading.get_ident()
+        self._calls: deque[Callable[[], None]] = deque()
+        self._changed: threading.Condition | None = None
+        self._closed = False
+
+    def do(self, call: Callable[[], None]) -> None:
+        """Carry `call` out in the loop; after `close` it has no effect."""
+        if threading.get_ident() == self._thread:
+            if not self._closed:
+                call()
+        else:
+            self._put(call)
+
+    def close(self) -> None:
+        """Carry out what is on the way, and nothing after; from the loop's thread."""
+        if self._changed is not None:
+            self._take()
+            with self._changed:
+                self._closed = True
+                self._changed.notify_all()
+        self._closed = True
+
+    def _put(self, call: Callable[[], None]) -> None:
+        changed = self._condition()
+        with changed:
+            while len(self._calls) >= MAX_ON_THE_WAY and not self._closed:
+                changed.wait()
+            if self._closed:
+                return
+            self._calls.append(call)
+            if len(self._calls) == 1:
+                self._loop.call_soon_threadsafe(self._take)
+
+    def _condition(self) -> threading.Condition:
+        if self._changed is None:  # most jobs call from no thread, and a condition costs
+            with _creation:
+                self._changed = self._changed or threading.Condition()
+        return self._changed
+
+    def _take(self) -> None:
+        if self._changed is None:
+            return
+        with self._changed:
+            calls = list(self._calls)
+            self._calls.clear()
+            self._changed.notify_all()
+        for call in calls:
+            if not self._closed:
+                call()
+
+
+_creation = threading.Lock()

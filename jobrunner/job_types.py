@@ -1,0 +1,129 @@
+"""What can be run: the decorator that makes job types, and commands as job types."""
+
+import inspect
+import sys
+from collections.abc import Callable, Sequence
+from types import EllipsisType
+from typing import Any, TypeVar, overload
+
+from .commands import CommandResult, command_line, placeholders
+from .context import JobContext
+from .handlers import Function, Handler, Handlers, make_handler
+from .limits import check_seconds
+from .retry import RetryPolicy
+
+F = TypeVar("F", bound=Function)
+Timeout = float | EllipsisType | None
+
+
+class JobTypes:
+    """The job types of a runner."""
+
+    def __init__(self) -> None:
+        self._handlers = Handlers()
+
+    @property
+    def job_types(self) -> list[Handler]:
+        """The registered types, in the order in which they came."""
+        return list(self._handlers)
+
+    @overload
+    def job(self, function: F, /) -> F: ...
+    @overload
+    def job(
+        self,
+        name: str | None = None,
+        /,
+        *,
+        timeout: Timeout = ...,
+        retry: RetryPolicy | None = None,
+        description: str | None = None,
+    ) -> Callable[[F], F]: ...
+    def job(
+        self,
+        name: F | str | None = None,
+        /,
+        *,
+        timeout: Timeout = ...,
+        retry: RetryPolicy | None = None,
+        description: str | None = None,
+    ) -> F | Callable[[F], F]:
+        """Register the decorated function as a job type; the function stays as it is.
+
+        An `async def` runs in the event loop, a `def` in a thread of its own, and what an async
+        generator yields is emitted. Every parameter is annotated and becomes a param of the type,
+        but for one annotated with `JobContext`.
+
+        Args:
+            name: Name of the type; the function's own if not given.
+            timeout: Limit of each attempt in seconds; None for none; the runner's if not given.
+            retry: When to try again; the runner's policy if not given.
+            description: For people and models; the docstring's first paragraph if not given.
+
+        Raises:
+            InvalidHandler: The function can't be a handler; says why.
+            DuplicateJobType: There is a type of that name.
+            InvalidOption: The timeout isn't above 0.
+        """
+        namespace = sys._getframe(1).f_locals  # where string annotations may have been defined
+
+        def register(function: F) -> F:
+            handler = make_handler(
+                function,
+                name=name if isinstance(name, str) else None,
+                timeout=timeout if timeout is ... else check_seconds("timeout", timeout),
+                retry=retry,
+                description=description,
+                namespace=namespace,
+            )
+            self._handlers.add(handler)
+            return function
+
+        return register if name is None or isinstance(name, str) else register(name)
+
+    def command_job(
+        self,
+        name: str,
+        command: str | Sequence[str],
+        *,
+        timeout: Timeout = ...,
+        retry: RetryPolicy | None = None,
+        description: str | None = None,
+        **options: Any,
+    ) -> None:
+        """Register a command as a job type; the result is a `CommandResult`.
+
+        Args:
+            name: Name of the type.
+            command: Program and arguments. Each `{{param}}` in it becomes a param of the type.
+            timeout: As for `job`.
+            retry: As for `job`.
+            description: For people and models; the command itself if not given.
+            options: `cwd`, `env`, `check` and `shell`, as for `JobContext.run_command`.
+
+        Raises:
+            InvalidOption: The template can't be one; says why.
+            DuplicateJobType: There is a type of that name.
+        """
+        names = placeholders(command)
+        command_line(command, dict.fromkeys(names, ""), shell=options.get("shell", False))
+        shown = command if isinstance(command, str) else " ".join(command)
+        self.job(name, timeout=timeout, retry=retry, description=description or f"Run {shown}")(
+            _command_function(command, names, options)
+        )
+
+
+def _command_function(
+    command: str | Sequence[str], names: list[str], options: dict[str, Any]
+) -> Function:
+    async def run(_context: JobContext, **params: str) -> CommandResult:
+        return await _context.run_command(command, params=params, **options)
+
+    first = inspect.Parameter("_context", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    params = [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY) for name in names]
+    run.__signature__ = inspect.Signature([first, *params])  # type: ignore[attr-defined]  # PEP 362
+    run.__annotations__ = dict.fromkeys(names, str) | {
+        "_context": JobContext,
+        "return": CommandResult,
+    }
+    return run

@@ -1,0 +1,275 @@
+"""The job: its record, its statuses, and one function for each way from one status to the next.
+
+            +----------------- retrying <--------+
+            v                                    |
+ pending -> running -----------------------------+ error, attempts left
+    |          |-> completed | failed | cancelled     final: never changes again
+    |          +-> pending                            interrupted, the attempt is given back
+    +-> cancelled | failed
+
+The functions here are the only code that changes the status of a job. They are synchronous, and
+whoever calls one saves the job with its event before anything else can run.
+"""
+
+import os
+import random
+from collections.abc import Callable, Mapping
+from contextvars import Context
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+from .errors import IllegalTransition, describe, traceback_text
+from .events import EventLog
+from .timers import Timer
+
+
+class JobStatus(StrEnum):
+    """Where a job stands."""
+
+    PENDING = "pending"
+    """Accepted; waits for a worker or for its time."""
+    RUNNING = "running"
+    """A handler works on it, also while it is asked to stop."""
+    RETRYING = "retrying"
+    """An attempt failed; `next_attempt_at` says when the next one may start."""
+    INPUT_REQUIRED = "input_required"
+    """It waits for a person's answer."""
+    COMPLETED = "completed"
+    """Ended with a result."""
+    FAILED = "failed"
+    """Ended with an error."""
+    CANCELLED = "cancelled"
+    """Ended because somebody asked for it, and nothing of it runs any more."""
+
+
+_S = JobStatus
+
+TRANSITIONS: Mapping[JobStatus, frozenset[JobStatus]] = {
+    _S.PENDING: frozenset({_S.RUNNING, _S.CANCELLED, _S.FAILED}),
+    _S.RUNNING: frozenset({_S.PENDING, _S.RETRYING, _S.COMPLETED, _S.FAILED, _S.CANCELLED}),
+    _S.RETRYING: frozenset({_S.RUNNING, _S.CANCELLED, _S.FAILED}),
+    _S.INPUT_REQUIRED: frozenset(),
+    _S.COMPLETED: frozenset(),
+    _S.FAILED: frozenset(),
+    _S.CANCELLED: frozenset(),
+}
+
+FINAL = frozenset({_S.COMPLETED, _S.FAILED, _S.CANCELLED})
+
+FailureReason: TypeAlias = Literal[
+    "error",
+    "timeout",
+    "stalled",
+    "expired",
+    "rejected",
+    "result_not_serialisable",
+    "too_large",
+    "shutdown",
+    "lost",
+    "stuck",
+]
+CancelReason: TypeAlias = Literal["user", "timeout", "shutdown", "parent", "superseded"]
+
+
+@dataclass(slots=True, frozen=True)
+class JobError:
+    """Why an attempt failed, as text: a kept exception would pin everything its frames hold."""
+
+    reason: FailureReason
+    """The kind of failure, from a closed set."""
+    type: str
+    """Name of the exception's class, or of the limit."""
+    title: str
+    """One line for a list."""
+    detail: str
+    """What the exception says, at most 8 kB."""
+    attempt: int
+    """The attempt that failed, from 1; 0 when none was started."""
+    retryable: bool
+    """Whether the same job could succeed when it is tried again."""
+    traceback: str = ""
+    """At most 64 kB; shown over HTTP only by an app in debug mode."""
+
+    @classmethod
+    def from_exception(
+        cls,
+        error: BaseException,
+        *,
+        attempt: int,
+        reason: FailureReason = "error",
+        retryable: bool = False,
+    ) -> "JobError":
+        """Describe `error`, which may be hostile."""
+        kind, detail = type(error).__name__, describe(error)
+        title = (detail.splitlines() or [kind])[0][:200] or kind
+        return cls(reason, kind, title, detail, attempt, retryable, traceback_text(error))
+
+    @classmethod
+    def from_limit(cls, reason: FailureReason, detail: str, *, attempt: int) -> "JobError":
+        """Describe a failure that no exception stands for: a limit was reached."""
+        return cls(reason, reason, detail, detail, attempt, reason != "too_large")
+
+
+class Step(NamedTuple):
+    """Step `current` of `total`."""
+
+    current: int
+    total: int
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    """The record of a job. The store owns it, this module changes it, everybody else reads it.
+
+    Times ending in `_at` are unix seconds, durations seconds.
+    """
+
+    id: str
+    """`job_` and 128 random bits; set at submit."""
+    number: int
+    """Position among all jobs of the runner, from 1; set at submit."""
+    type: str
+    """Name of the handler; set at submit."""
+    params: bytes
+    """The validated params as JSON, secrets masked; set at submit."""
+    created_at: float
+    """When it was accepted; set at submit."""
+    log: EventLog
+    """Its events; the store appends."""
+    arguments: Mapping[str, Any] | None = None
+    """The validated params as the handler takes them; None once the job is final."""
+    context: Context | None = None
+    """The submitter's context variables; None once the job is final."""
+    priority: int = 0
+    """Higher runs earlier; set at submit."""
+    timeout: float | None = None
+    """Limit of each attempt; None for none; set at submit."""
+    max_attempts: int = 1
+    """How often it may be tried; set at submit, from the type's retry policy."""
+    run_at: float | None = None
+    """Not before this time; None for at once; set at submit."""
+    session_id: str | None = None
+    batch_id: str | None = None
+    parent_id: str | None = None
+    retry_of: str | None = None
+    """The final job that this one runs again."""
+    idempotency_key: str | None = None
+    metadata: Mapping[str, Any] | None = None
+    status: JobStatus = JobStatus.PENDING
+    """Changed by the functions below only."""
+    attempt: int = 0
+    """Attempts started, from 1; `start` counts up, `interrupt` gives one back."""
+    progress: float = 0
+    """0 to 100, as the handler says; 100 once completed."""
+    progress_message: str | None = None
+    step: Step | None = None
+    updated_at: float = 0.0
+    """When the last event was saved."""
+    started_at: float | None = None
+    """When the first attempt started."""
+    finished_at: float | None = None
+    """When it became final, None before: the one test for final."""
+    next_attempt_at: float | None = None
+    """While retrying: when the next attempt may start."""
+    cancel_requested_at: float | None = None
+    cancel_reason: CancelReason | None = None
+    cancel_note: str | None = None
+    """What the canceller said about it."""
+    result: bytes | None = None
+    """The handler's value as JSON, once completed."""
+    error: JobError | None = None
+    """The last attempt's failure; kept while retrying, and with a failed job."""
+    listed_as: JobStatus = JobStatus.PENDING
+    """The status under which the store lists it; the store's own."""
+    timer: Timer | None = None
+    """What it waits for: its due time, its time limit, or the end of a grace."""
+
+    @property
+    def is_final(self) -> bool:
+        """Whether it has ended, and will never change again."""
+        return self.finished_at is not None
+
+
+def start(job: Job, now: float) -> None:
+    """An attempt begins: pending or retrying -> running."""
+    _move(job, JobStatus.RUNNING)
+    job.attempt += 1
+    job.next_attempt_at = None
+    if job.started_at is None:
+        job.started_at = now
+
+
+def complete(job: Job, now: float, result: bytes) -> None:
+    """The handler returned: running -> completed."""
+    _finish(job, JobStatus.COMPLETED, now)
+    job.result = result
+    job.error = None
+    job.progress = 100
+
+
+def fail(job: Job, now: float, error: JobError) -> None:
+    """All is lost: pending, retrying or running -> failed."""
+    _finish(job, JobStatus.FAILED, now)
+    job.error = error
+
+
+def cancel(job: Job, now: float) -> None:
+    """It was asked to stop and nothing of it runs: pending, retrying or running -> cancelled."""
+    _finish(job, JobStatus.CANCELLED, now)
+    if job.cancel_requested_at is None:
+        job.cancel_requested_at = now
+    job.cancel_reason = job.cancel_reason or "user"
+
+
+def retry(job: Job, error: JobError, due_at: float) -> None:
+    """An attempt failed and another one may start at `due_at`: running -> retrying."""
+    _move(job, JobStatus.RETRYING)
+    job.error = error
+    job.next_attempt_at = due_at
+
+
+def interrupt(job: Job) -> None:
+    """The runner took the attempt away and gives it back: running -> pending."""
+    _move(job, JobStatus.PENDING)
+    job.attempt -= 1
+
+
+def request_cancel(job: Job, now: float, reason: CancelReason, note: str | None) -> None:
+    """Note that somebody wants the job to stop; the first to ask is remembered."""
+    if job.cancel_requested_at is None:
+        job.cancel_requested_at = now
+        job.cancel_reason = reason
+        job.cancel_note = note
+
+
+def _finish(job: Job, status: JobStatus, now: float) -> None:
+    _move(job, status)
+    job.finished_at = now
+    job.next_attempt_at = None
+    job.arguments = None
+    job.context = None
+
+
+def _move(job: Job, status: JobStatus) -> None:
+    if status not in TRANSITIONS[job.status]:
+        raise IllegalTransition(f"job {job.id} can't go from {job.status} to {status}")
+    job.status = status
+
+
+def new_id_source(seed: int | None = None) -> Callable[[], str]:
+    """Return a function that makes job ids: `job_` and 128 random bits in hex.
+
+    Reading the system's random source once for many ids costs a tenth of reading it for each. A
+    seed makes them repeatable, for tests.
+    """
+    read = os.urandom if seed is None else random.Random(seed).randbytes
+    pool: list[str] = []
+
+    def new_id() -> str:
+        if not pool:
+            digits = read(16 * 128).hex()
+            pool.extend(digits[i : i + 32] for i in range(0, len(digits), 32))
+        return f"job_{pool.pop()}"
+
+    return new_id

@@ -1,0 +1,74 @@
+"""The bounds of a runner: what it keeps and how much it takes. All of them have a default."""
+
+import math
+from dataclasses import dataclass, fields
+
+from .errors import InvalidOption
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """How long final jobs are kept. A job that is live is never pruned.
+
+    Raises:
+        InvalidOption: A number is negative.
+    """
+
+    max_age: float | None = 86_400.0
+    """Seconds after its end for which a job is kept; None for no limit."""
+    max_jobs: int | None = 10_000
+    """How many final jobs are kept, the newest; None for no limit."""
+    max_tombstones: int = 100_000
+    """How many ids of pruned jobs are remembered, to answer "gone" instead of "unknown"."""
+
+    def __post_init__(self) -> None:
+        _check_not_negative(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How large things may get. Sizes are bytes of JSON, or characters of text.
+
+    Raises:
+        InvalidOption: A number is negative.
+    """
+
+    max_pending: int = 100_000
+    """Jobs that wait for a worker, for their time or for a retry; `submit` refuses more."""
+    max_params: int = 262_144
+    """Params of one job."""
+    max_metadata: int = 16_384
+    """Metadata of one job."""
+    max_result: int = 1_048_576
+    """Result of one job."""
+    max_events: int = 1_000
+    """Events kept of one job, the newest."""
+    max_text: int = 5_000_000
+    """Text of log lines and output kept of one job, the newest."""
+    max_feed: int = 10_000
+    """Events kept of all jobs together, for readers of the runner's log."""
+
+    def __post_init__(self) -> None:
+        _check_not_negative(self)
+
+
+def _check_not_negative(limits: Retention | Limits) -> None:
+    for field in fields(limits):
+        value = getattr(limits, field.name)
+        if value is not None and not 0 <= value < math.inf:
+            raise InvalidOption(f"{field.name} is {value!r}; it must be a number, 0 or more")
+
+
+def check_seconds(name: str, value: float | None, *, zero: bool = False) -> float | None:
+    """Return `value` when it is a duration or None.
+
+    Raises:
+        InvalidOption: It is negative, 0 where `zero` isn't allowed, infinite or no number.
+    """
+    if value is None:
+        return None
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not (0 <= value < math.inf) or (value == 0 and not zero):
+        least = "0 or more" if zero else "above 0"
+        raise InvalidOption(f"{name} is {value!r}; it must be a number of seconds {least}, or None")
+    return float(value)

@@ -1,0 +1,155 @@
+"""What can be asked about jobs: one, a page, what happens, what has ended."""
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Iterable, Sequence
+from typing import Literal, NamedTuple
+
+from .errors import InvalidOption
+from .events import Event, EventLog
+from .jobs import Job, JobStatus
+from .store import JobStore, Page
+from .views import JobView, view
+
+MAX_PAGE = 200
+"""Jobs on one page at most."""
+
+
+class JobPage(NamedTuple):
+    """Part of the list of jobs, newest first."""
+
+    jobs: list[JobView]
+    """The jobs of this part."""
+    next_cursor: str | None
+    """Where the next part begins; None at the end."""
+
+
+class Waited(NamedTuple):
+    """What `JobRunner.wait` came back with."""
+
+    done: list[JobView]
+    """The jobs that have ended, in the order asked for."""
+    pending: list[JobView]
+    """The others."""
+
+
+class Lookup:
+    """The reading half of a runner; nothing here changes a job.
+
+    Args:
+        store: The jobs.
+        feed: The log of all jobs.
+    """
+
+    def __init__(self, store: JobStore, feed: EventLog) -> None:
+        self._store = store
+        self._feed = feed
+
+    async def get(self, job_id: str) -> JobView:
+        """Return the job as it stands now. O(1).
+
+        Raises:
+            JobNotFound: There is no such job.
+            JobGone: It has ended and is no longer kept.
+        """
+        return view(self._store.get(job_id))
+
+    def record(self, job_id: str) -> Job:
+        """Return the job's live record, to read and not to change; raises what `get` raises."""
+        return self._store.get(job_id)
+
+    async def list(
+        self,
+        *,
+        status: str | None = None,
+        type: str | None = None,
+        session_id: str | None = None,
+        batch_id: str | None = None,
+        limit: int = 50,
+        cursor: str | None = None,
+    ) -> JobPage:
+        """Return jobs, newest first; costs what it returns.
+
+        Args:
+            status: Only jobs with this status; likewise the other filters.
+            limit: How many at most, 1 to 200.
+            cursor: `next_cursor` of the page before.
+
+        Raises:
+            InvalidOption: There is no such status, or the limit is below 1.
+            InvalidCursor: The cursor was not made by a runner.
+        """
+        page = self.page(
+            status=status, type=type, session_id=session_id, batch_id=batch_id,
+            limit=limit, cursor=cursor,
+        )  # fmt: skip
+        return JobPage([view(job) for job in page.jobs], page.next_cursor)
+
+    def page(self, *, limit: int = 50, cursor: str | None = None, **filters: str | None) -> Page:
+        """Return the records of a page of `list`, to read and not to change."""
+        status = filters.get("status")
+        if status is not None and status not in list(JobStatus):
+            raise InvalidOption(f"there is no status {status!r}; there are: {', '.join(JobStatus)}")
+        if limit < 1:
+            raise InvalidOption(f"limit is {limit!r}; it must be at least 1")
+        return self._store.page(filters, limit=min(limit, MAX_PAGE), cursor=cursor)
+
+    async def events(self, after: int | None = None) -> AsyncIterator[Event]:
+        """Yield what happens to all jobs, from now on, until the runner is stopped.
+
+        Statuses, progress and ends; log lines and output are with their jobs. An event's `seq` is
+        its number in its job's log. Whoever is too slow loses the oldest.
+
+        Args:
+            after: Number in this log to start after; 0 for all that is kept, None for now.
+        """
+        start = self._feed.last if after is None else after
+        async for reading in self._feed.follow(start):
+            for event in reading.events:
+                yield event
+
+    async def wait(
+        self,
+        job_ids: Iterable[str],
+        *,
+        mode: Literal["all", "any"] = "all",
+        timeout: float | None = None,
+    ) -> Waited:
+        """Wait until all or any of the jobs have ended, or the time is over.
+
+        Never raises for time: whatever hasn't ended is in `pending`, and goes on.
+
+        Raises:
+            JobNotFound, JobGone: One of them isn't kept.
+            InvalidOption: The mode is neither "all" nor "any".
+        """
+        if mode not in ("all", "any"):
+            raise InvalidOption(f"mode is {mode!r}; it must be 'all' or 'any'")
+        wanted = [self._store.get(job_id) for job_id in job_ids]
+        enough = 1 if mode == "any" else len(wanted)
+        try:
+            async with asyncio.timeout(timeout):
+                await _ended(wanted, enough=min(enough, len(wanted)))
+        except TimeoutError:
+            pass
+        done = [view(job) for job in wanted if job.is_final]
+        return Waited(done, [view(job) for job in wanted if not job.is_final])
+
+    async def drain(self) -> None:
+        """Wait until every job has ended, those that wait for their time or a retry too."""
+        while (job := next(self._store.live(), None)) is not None:
+            await job.log.wait_closed()
+
+
+async def _ended(wanted: Sequence[Job], *, enough: int) -> None:
+    """Wait until `enough` of the jobs have ended."""
+    while sum(job.is_final for job in wanted) < enough:
+        waiter = asyncio.get_running_loop().create_future()
+        live = [job for job in wanted if not job.is_final]
+        for job in live:
+            job.log.add_waiter(waiter, sys.maxsize)
+        try:
+            await waiter
+        finally:
+            for job in live:
+                job.log.remove_waiter(waiter)

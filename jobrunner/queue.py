@@ -1,0 +1,95 @@
+"""The queue: which job is next, and which isn't due yet.
+
+Order is by rank, and a rank is a time: the moment a job became due, moved earlier by `AGEING`
+seconds for each point of priority. So a job of priority 1 goes before all of priority 0 that
+became due up to a minute before it, and behind those that have waited longer: whatever keeps
+coming, a job of priority p is overtaken by jobs of priority q for (q - p) minutes at most, and
+none starves (Q4). A rank never changes, which is why a plain heap is enough.
+"""
+
+import asyncio
+
+from .jobs import Job
+from .timers import Timers
+
+AGEING = 60.0
+"""Seconds of waiting that one point of priority is worth."""
+MAX_PRIORITY = 100
+"""Priorities are -100 to 100: a bound on how long a job can be overtaken."""
+
+
+class JobQueue:
+    """Jobs that wait for a worker, in order, and jobs that wait for their time.
+
+    Times are seconds on the event loop's clock. Putting and getting are O(log n).
+    """
+
+    def __init__(self, timers: Timers) -> None:
+        self._timers = timers
+        self._paused = False
+        self.open()
+
+    def open(self) -> None:
+        """Begin empty, in whatever event loop comes next."""
+        self._ready: asyncio.PriorityQueue[tuple[float, int, Job]] = asyncio.PriorityQueue()
+        self._dropped = 0
+        self._flowing = asyncio.Event()
+        if not self._paused:
+            self._flowing.set()
+
+    @property
+    def paused(self) -> bool:
+        """Whether `get` gives out nothing for now."""
+        return self._paused
+
+    def put(self, job: Job, *, delay: float = 0.0) -> None:
+        """Add a job that is due after `delay` seconds."""
+        due = self._timers.now() + delay
+        if delay > 0.0:
+            job.timer = self._timers.at(due, lambda: self._put_ready(job, due))
+        else:
+            self._put_ready(job, due)
+
+    def _put_ready(self, job: Job, due: float) -> None:
+        job.timer = None
+        self._ready.put_nowait((due - AGEING * job.priority, job.number, job))
+
+    async def get(self) -> Job:
+        """Wait for the next job and take it; a cancelled `get` takes none."""
+        while True:
+            await self._flowing.wait()
+            entry = await self._ready.get()
+            job = entry[2]
+            if job.is_final:
+                self._dropped -= 1
+            elif self._paused:  # paused while this worker was already waiting
+                self._ready.put_nowait(entry)
+            else:
+                return job
+
+    def discard(self, job: Job) -> None:
+        """Let go of a waiting job that has just become final.
+
+        It stays in the heap until it is met, or until half of the heap is like it.
+        """
+        if job.timer is not None:
+            self._timers.cancel(job.timer)
+            job.timer = None
+            return
+        self._dropped += 1
+        if self._dropped > 64 and self._dropped * 2 > self._ready.qsize():
+            entries = [self._ready.get_nowait() for _ in range(self._ready.qsize())]
+            for entry in entries:  # in order, so that none has to be sifted
+                if not entry[2].is_final:
+                    self._ready.put_nowait(entry)
+            self._dropped = 0
+
+    def pause(self) -> None:
+        """Give out no job until `resume`; jobs that run go on."""
+        self._paused = True
+        self._flowing.clear()
+
+    def resume(self) -> None:
+        """Give out jobs again."""
+        self._paused = False
+        self._flowing.set()

@@ -1,0 +1,49 @@
+"""A handler's value becomes JSON once, when the handler returns, or fails there and says where."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic_core import from_json, to_json
+
+from .errors import InvalidResult, PayloadTooLarge, describe
+
+SAFE_JSON = 400
+"""Bytes below which JSON can't be too deep, or hold a number too long, to be read again."""
+
+
+def dump_result(value: Any, *, limit: int) -> bytes:
+    """Return a handler's value as JSON that every reader can read again (Q9).
+
+    NaN and the infinities become null, as in JavaScript; sets become arrays.
+
+    Raises:
+        InvalidResult: Part of it can't be JSON; says which.
+        PayloadTooLarge: It is over `limit` bytes.
+    """
+    try:
+        raw = to_json(value, inf_nan_mode="null")
+        if len(raw) > SAFE_JSON:
+            from_json(raw)
+    except BaseException as error:  # a serialiser of the user's may raise anything
+        place = _first_bad(value, "result", 0)
+        raise InvalidResult(f"{place} can't be JSON: {describe(error)}") from None
+    if len(raw) > limit:
+        raise PayloadTooLarge(f"the result is {len(raw)} bytes of JSON; the limit is {limit}")
+    return raw
+
+
+def _first_bad(value: Any, place: str, depth: int) -> str:
+    """Return where in `value` the first part is that can't be JSON."""
+    if depth > 100:
+        return f"{place[:40]}..., nested deeper than 100 levels or in a circle,"
+    items: list[tuple[Any, Any]] = []
+    if isinstance(value, Mapping):
+        items = list(value.items())
+    elif isinstance(value, list | tuple):
+        items = list(enumerate(value))
+    for key, item in items:
+        try:
+            from_json(to_json(item, inf_nan_mode="null"))
+        except BaseException:
+            return _first_bad(item, f"{place}[{key!r:.60}]", depth + 1)
+    return f"{place} ({type(value).__name__})"

@@ -1,0 +1,260 @@
+"""The store: all jobs by id, the ways to list them, and how they are forgotten.
+
+Jobs are numbered as they come, and numbers are grouped in blocks of 64. An index counts, for each
+value it knows (a status, a type, a session), how many jobs of each block have it; a page of a list
+walks the blocks in which every filter has something, newest first. So a page costs what it
+returns, not what is kept.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+from .errors import JobGone, JobNotFinal, JobNotFound
+from .events import Event, EventLog, EventType
+from .jobs import FINAL, Job, JobStatus
+from .limits import Retention
+from .pages import BlockCounts, decode_cursor, encode_cursor
+from .timers import Timer, Timers
+
+BLOCK = 64
+SHOWN_IN_FEED = frozenset({"status", "progress", "done"})
+
+
+class Page(NamedTuple):
+    """Part of a list, newest first."""
+
+    jobs: list[Job]
+    next_cursor: str | None
+    """Where the next part begins; None at the end."""
+
+
+class JobStore:
+    """Keeps jobs. `save` is the one way by which anything about a job becomes visible.
+
+    Args:
+        retention: How long final jobs are kept.
+        feed: The log of all jobs.
+        now: The current time in unix seconds.
+        timers: The clock that ages are measured on, and what wakes the store to prune (Q6).
+    """
+
+    def __init__(
+        self,
+        *,
+        retention: Retention,
+        feed: EventLog,
+        now: Callable[[], float],
+        timers: Timers,
+    ) -> None:
+        self.retention = retention
+        self.feed = feed
+        self.counts = dict.fromkeys(JobStatus, 0)
+        self.pruned = 0
+        self._now = now
+        self._timers = timers
+        self._sweep: Timer | None = None
+        self._jobs: dict[str, Job] = {}
+        self._blocks: dict[int, dict[int, Job]] = {}
+        self._all = BlockCounts()
+        self._indexes: dict[tuple[str, str], BlockCounts] = {}
+        self._keys: dict[str, Job] = {}
+        self._final: deque[tuple[float, Job]] = deque()
+        self._finals = 0
+        self._gone: set[str] = set()
+        self._gone_order: deque[str] = deque()
+
+    def __len__(self) -> int:
+        return len(self._jobs)
+
+    def add(self, job: Job, data: Mapping[str, Any]) -> None:
+        """Take a new job in, with its first event."""
+        block = job.number // BLOCK
+        self._jobs[job.id] = job
+        self._blocks.setdefault(block, {})[job.number] = job
+        if job.idempotency_key is not None:
+            self._keys[job.idempotency_key] = job
+        self.counts[job.status] += 1
+        self._all.add(block)
+        for index in _index_keys(job):
+            self._index(index).add(block)
+        self._index(("status", job.status)).add(block)
+        self._append(job, "status", data)
+
+    def save(self, job: Job, kind: EventType, data: Mapping[str, Any]) -> None:
+        """Make a change of `job` visible with its event.
+
+        Synchronous: nobody sees the state without the event, or the event without the state.
+        """
+        if job.status is not job.listed_as:
+            self._move(job)
+        self._append(job, kind, data)
+        if job.is_final:
+            job.log.close()
+            self._final.append((self._timers.now(), job))
+            self._finals += 1
+            self.prune()
+            if self._sweep is None:
+                self.schedule_prune()
+
+    def _move(self, job: Job) -> None:
+        block, was = job.number // BLOCK, job.listed_as
+        self.counts[was] -= 1
+        self.counts[job.status] += 1
+        self._drop(("status", was), block)
+        self._index(("status", job.status)).add(block)
+        job.listed_as = job.status
+
+    def _append(self, job: Job, kind: EventType, data: Mapping[str, Any]) -> None:
+        now = job.updated_at = self._now()
+        event = Event(job.log.last + 1, job.id, kind, now, data)
+        job.log.append(event)
+        if kind in SHOWN_IN_FEED:
+            self.feed.append(event)
+
+    def get(self, job_id: str) -> Job:
+        """Return the job. O(1).
+
+        Raises:
+            JobGone: It was there, and has been pruned or forgotten.
+            JobNotFound: It never was, or so long ago that even its id is forgotten.
+        """
+        job = self._jobs.get(job_id)
+        if job is not None:
+            return job
+        if job_id in self._gone:
+            raise JobGone(f"job {job_id} has ended and is no longer kept")
+        raise JobNotFound(f"there is no job {job_id[:100]!r}")
+
+    def by_key(self, key: str) -> Job | None:
+        """Return the job that was submitted with this idempotency key, while it is kept."""
+        return self._keys.get(key)
+
+    def page(
+        self, filters: Mapping[str, str | None], *, limit: int, cursor: str | None = None
+    ) -> Page:
+        """Return a page of jobs, newest first; costs what it returns.
+
+        Args:
+            filters: Values of status, type, session_id or batch_id; None matches everything.
+            limit: How many jobs at most, 1 or more.
+            cursor: Where to go on, from the page before.
+
+        Raises:
+            InvalidCursor: The cursor was not made here.
+        """
+        wanted = [(name, value) for name, value in filters.items() if value is not None]
+        jobs: list[Job] = []
+        for job in self._walk(wanted, decode_cursor(cursor)):
+            if len(jobs) == limit:
+                return Page(jobs, encode_cursor(jobs[-1].number))
+            jobs.append(job)
+        return Page(jobs, None)
+
+    def _walk(self, wanted: list[tuple[str, str]], before: int | None) -> Iterator[Job]:
+        indexes = [self._indexes.get(key, _NONE) for key in wanted]
+        shortest = min(indexes, key=len, default=self._all)
+        for block in shortest.descending(None if before is None else before // BLOCK):
+            if not all(block in index for index in indexes):
+                continue
+            for number, job in sorted(self._blocks[block].items(), reverse=True):
+                if before is not None and number >= before:
+                    continue
+                if all(getattr(job, name) == value for name, value in wanted):
+                    yield job
+
+    def live(self) -> Iterator[Job]:
+        """Yield the jobs that haven't ended. Save none meanwhile: take them in a list for that."""
+        for status in JobStatus:
+            if status not in FINAL:
+                yield from self._walk([("status", status)], None)
+
+    def forget(self, job_id: str) -> None:
+        """Remove a final job; its id answers "gone" from now on.
+
+        Raises:
+            JobNotFinal: It hasn't ended.
+        """
+        job = self.get(job_id)
+        if not job.is_final:
+            raise JobNotFinal(f"job {job_id} is {job.status}; cancel it before it is forgotten")
+        self._remove(job)
+
+    def prune(self) -> int:
+        """Remove the final jobs that are too old or too many, oldest first; O(removed)."""
+        removed = 0
+        while self._final and self._outlived(*self._final[0]):
+            job = self._final.popleft()[1]
+            if job.id in self._jobs:  # or it was forgotten before
+                self._remove(job)
+                removed += 1
+        self.pruned += removed
+        return removed
+
+    def _outlived(self, ended: float, job: Job) -> bool:
+        kept = self.retention
+        if job.id not in self._jobs or (kept.max_jobs is not None and self._finals > kept.max_jobs):
+            return True
+        return kept.max_age is not None and ended + kept.max_age <= self._timers.now()
+
+    def schedule_prune(self) -> None:
+        """Have old jobs pruned in time, by one timer for the oldest; none is no error."""
+        max_age = self.retention.max_age
+        if self._sweep is None and max_age is not None and self._final:
+            self._sweep = self._timers.at(self._final[0][0] + max_age, self._prune_old)
+
+    def _prune_old(self) -> None:
+        self._sweep = None
+        self.prune()
+        self.schedule_prune()
+
+    def rest(self) -> None:
+        """Forget the timer: the loop that it was on is going away."""
+        self._timers.cancel(self._sweep)
+        self._sweep = None
+
+    def _remove(self, job: Job) -> None:
+        block = job.number // BLOCK
+        del self._jobs[job.id]
+        self._finals -= 1
+        self.counts[job.status] -= 1
+        jobs = self._blocks[block]
+        del jobs[job.number]
+        if not jobs:
+            del self._blocks[block]
+        self._all.remove(block)
+        for index in (*_index_keys(job), ("status", str(job.status))):
+            self._drop(index, block)
+        if job.idempotency_key is not None:
+            del self._keys[job.idempotency_key]
+        self._bury(job.id)
+
+    def _bury(self, job_id: str) -> None:
+        self._gone.add(job_id)
+        self._gone_order.append(job_id)
+        if len(self._gone_order) > self.retention.max_tombstones:
+            self._gone.discard(self._gone_order.popleft())
+
+    def _index(self, key: tuple[str, str]) -> "BlockCounts":
+        index = self._indexes.get(key)
+        if index is None:
+            index = self._indexes[key] = BlockCounts()
+        return index
+
+    def _drop(self, key: tuple[str, str], block: int) -> None:
+        index = self._indexes[key]
+        index.remove(block)
+        if not index:
+            del self._indexes[key]
+
+
+_NONE = BlockCounts()
+
+
+def _index_keys(job: Job) -> list[tuple[str, str]]:
+    keys = [("type", job.type)]
+    if job.session_id is not None:
+        keys.append(("session_id", job.session_id))
+    if job.batch_id is not None:
+        keys.append(("batch_id", job.batch_id))
+    return keys

@@ -1,0 +1,98 @@
+"""One timer of the event loop for everything that comes due: delays, retries, limits, graces.
+
+A timer of the loop for each job would cost more than most jobs do, and a cancelled one stays in
+the loop's heap. Here a cancelled timer lets go of what it would have called at once, and the heap
+is swept when half of it is cancelled, so that each call is O(log n) on the average.
+"""
+
+import asyncio
+import heapq
+import itertools
+from collections.abc import Callable
+
+
+class Timer:
+    """Something to call at a moment, unless it is cancelled before."""
+
+    __slots__ = ("call",)
+
+    def __init__(self, call: Callable[[], None]) -> None:
+        self.call: Callable[[], None] | None = call
+
+
+class Timers:
+    """A table of timers on the clock of the event loop that it is open for, in seconds."""
+
+    def __init__(self) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._heap: list[tuple[float, int, Timer]] = []
+        self._order = itertools.count()
+        self._cancelled = 0
+        self._alarm: asyncio.TimerHandle | None = None
+
+    def __len__(self) -> int:
+        return len(self._heap) - self._cancelled
+
+    def open(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Use `loop` from now on."""
+        self._loop = loop
+
+    def now(self) -> float:
+        """Return the time on the loop's clock; nobody can set it (Q6)."""
+        assert self._loop is not None, "the timers are not open"
+        return self._loop.time()
+
+    def after(self, delay: float, call: Callable[[], None]) -> Timer:
+        """Call `call` after `delay` seconds."""
+        return self.at(self.now() + delay, call)
+
+    def at(self, when: float, call: Callable[[], None]) -> Timer:
+        """Call `call` when the loop's clock shows `when`; equal times run in the order given."""
+        timer = Timer(call)
+        heapq.heappush(self._heap, (when, next(self._order), timer))
+        if self._alarm is None or when < self._alarm.when():
+            self._arm(when)
+        return timer
+
+    def cancel(self, timer: Timer | None) -> None:
+        """Don't call it. None, one that has run or one that is cancelled is no error."""
+        if timer is None or timer.call is None:
+            return
+        timer.call = None
+        self._cancelled += 1
+        if self._cancelled > 64 and self._cancelled * 2 > len(self._heap):
+            self._heap = [entry for entry in self._heap if entry[2].call is not None]
+            heapq.heapify(self._heap)
+            self._cancelled = 0
+
+    def close(self) -> None:
+        """Forget all timers and let go of the loop."""
+        self._heap.clear()
+        self._cancelled = 0
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+        self._loop = None
+
+    def _arm(self, when: float) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+        assert self._loop is not None, "the timers are not open"
+        self._alarm = self._loop.call_at(when, self._ring)
+
+    def _ring(self) -> None:
+        self._alarm = None
+        try:
+            self._call_due(self.now())
+        finally:
+            if self._heap:
+                self._arm(self._heap[0][0])
+
+    def _call_due(self, now: float) -> None:
+        while self._heap and self._heap[0][0] <= now:
+            timer = heapq.heappop(self._heap)[2]
+            call, timer.call = timer.call, None
+            if call is None:
+                self._cancelled -= 1
+            else:
+                call()

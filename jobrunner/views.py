@@ -1,0 +1,193 @@
+"""What everybody outside sees of a job: one shape, as a frozen model and as JSON.
+
+Neither is kept: a job that nobody looks at costs no validation and no encoding.
+"""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+from pydantic_core import from_json, to_json
+
+from .events import Event
+from .jobs import Job, JobError, JobStatus
+
+
+class Frozen(BaseModel):
+    """A model that can't be changed and whose field texts are in its JSON schema."""
+
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
+
+
+class ErrorView(Frozen):
+    """Why a job failed, or why its last attempt did."""
+
+    reason: str
+    """Kind of failure: error, timeout, result_not_serialisable, too_large, shutdown, stuck, lost."""
+    type: str
+    """Class of the exception, or name of the limit."""
+    title: str
+    """One line."""
+    detail: str
+    """The whole message, at most 8 kB."""
+    attempt: int
+    """The attempt that failed, from 1; 0 when none was started."""
+    retryable: bool
+    """Whether the same job could succeed when it is tried again."""
+    traceback: str | None = None
+    """Only in process, and over HTTP from an app in debug mode."""
+
+
+class StepView(Frozen):
+    """Progress in steps."""
+
+    current: int
+    """The step it is at, from 1."""
+    total: int
+    """How many there are."""
+
+
+class JobView(Frozen):
+    """A job as it stood when somebody asked."""
+
+    job_id: str
+    """`job_` and 32 hexadecimal digits."""
+    type: str
+    """The job type it was submitted to."""
+    status: JobStatus
+    """pending, running, retrying, input_required, completed, failed or cancelled."""
+    progress: float
+    """Percent, 0 to 100."""
+    progress_message: str | None
+    """What the handler said with it."""
+    step: StepView | None
+    """Progress in steps, when the handler counts them."""
+    params: dict[str, Any]
+    """The validated params; secrets are masked."""
+    result: Any
+    """What the handler returned, once completed."""
+    error: ErrorView | None
+    """The last failure: of the job when it failed, of the last attempt while retrying."""
+    attempt: int
+    """Attempts started so far."""
+    max_attempts: int
+    """Attempts allowed."""
+    created_at: datetime
+    """When it was accepted."""
+    started_at: datetime | None
+    """When its first attempt started."""
+    updated_at: datetime
+    """When anything of it changed last."""
+    finished_at: datetime | None
+    """When it ended; null before."""
+    next_attempt_at: datetime | None
+    """While retrying: not before this time."""
+    run_at: datetime | None
+    """While pending: not before this time."""
+    cancel_requested_at: datetime | None
+    """When it was asked to stop."""
+    cancel_reason: str | None
+    """Who asked: user, timeout, shutdown, parent or superseded."""
+    cancel_note: str | None
+    """What was said about it."""
+    timeout: float | None
+    """Limit of each attempt in seconds; null for none."""
+    priority: int
+    """Higher runs earlier."""
+    session_id: str | None
+    """Session it belongs to."""
+    batch_id: str | None
+    """Batch it belongs to."""
+    parent_id: str | None
+    """Job that started it."""
+    retry_of: str | None
+    """Final job that it runs again."""
+    metadata: dict[str, Any]
+    """Whatever the submitter wanted to keep with it."""
+    last_seq: int
+    """Number of its newest event; a stream goes on after it."""
+
+
+def view(job: Job) -> JobView:
+    """Return the job as it stands now."""
+    fields = _fields(job) | {
+        "params": from_json(job.params),
+        "result": None if job.result is None else from_json(job.result),
+        "error": error_fields(job.error, debug=True),
+    }
+    return JobView.model_validate(fields)
+
+
+def view_json(job: Job, *, links: Mapping[str, str], debug: bool = False) -> bytes:
+    """Return the job as it stands now as JSON.
+
+    Params and result have been JSON since they came, and are put in as they are: a large result
+    costs a copy, not a parse.
+    """
+    head = to_json(_fields(job) | {"error": error_fields(job.error, debug=debug), "links": links})
+    params, result = job.params, job.result or b"null"
+    return b'%b,"params":%b,"result":%b}' % (head[:-1], params, result)
+
+
+def event_json(event: Event, *, job: Job | None = None) -> bytes:
+    """Return the event as one line of JSON; the result is put into the last one, given its job."""
+    head = to_json(
+        {"seq": event.seq, "job_id": event.job_id, "at": iso(event.at)} | dict(event.data)
+    )
+    if event.type != "done" or job is None:
+        return head
+    return b'%b,"result":%b}' % (head[:-1], job.result or b"null")
+
+
+def iso(at: float | None) -> str | None:
+    """Return unix seconds as RFC 3339 in UTC with milliseconds and `Z`."""
+    if at is None:
+        return None
+    text = datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds")
+    return f"{text[:-6]}Z"
+
+
+def error_fields(error: JobError | None, *, debug: bool = False) -> dict[str, Any] | None:
+    """Return the error as JSON values, with its traceback only for debugging."""
+    if error is None:
+        return None
+    fields: dict[str, Any] = {
+        "reason": error.reason,
+        "type": error.type,
+        "title": error.title,
+        "detail": error.detail,
+        "attempt": error.attempt,
+        "retryable": error.retryable,
+    }
+    return fields | {"traceback": error.traceback} if debug else fields
+
+
+def _fields(job: Job) -> dict[str, Any]:
+    return {
+        "job_id": job.id,
+        "type": job.type,
+        "status": job.status,
+        "progress": job.progress,
+        "progress_message": job.progress_message,
+        "step": job.step and {"current": job.step.current, "total": job.step.total},
+        "attempt": job.attempt,
+        "max_attempts": job.max_attempts,
+        "created_at": iso(job.created_at),
+        "started_at": iso(job.started_at),
+        "updated_at": iso(job.updated_at),
+        "finished_at": iso(job.finished_at),
+        "next_attempt_at": iso(job.next_attempt_at),
+        "run_at": iso(job.run_at),
+        "cancel_requested_at": iso(job.cancel_requested_at),
+        "cancel_reason": job.cancel_reason,
+        "cancel_note": job.cancel_note,
+        "timeout": job.timeout,
+        "priority": job.priority,
+        "session_id": job.session_id,
+        "batch_id": job.batch_id,
+        "parent_id": job.parent_id,
+        "retry_of": job.retry_of,
+        "metadata": job.metadata or {},
+        "last_seq": job.log.last,
+    }
