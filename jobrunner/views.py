@@ -24,7 +24,7 @@ class ErrorView(Frozen):
     """Why a job failed, or why its last attempt did."""
 
     reason: str
-    """Kind of failure: error, timeout, result_not_serialisable, too_large, shutdown, stuck, lost."""
+    """error, timeout, result_not_serialisable, too_large, shutdown, stuck or lost."""
     type: str
     """Class of the exception, or name of the limit."""
     title: str
