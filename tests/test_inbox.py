@@ -1,0 +1,125 @@
+"""Calls from threads: carried out in the loop, in order, and never more than a bound on the way."""
+
+import asyncio
+import threading
+from collections.abc import Callable
+
+from jobrunner.inbox import MAX_ON_THE_WAY, Inbox
+
+
+def in_thread(call: Callable[[], None]) -> threading.Thread:
+    thread = threading.Thread(target=call, daemon=True)
+    thread.start()
+    return thread
+
+
+async def test_a_call_from_the_loops_own_thread_is_carried_out_at_once() -> None:
+    """A coroutine sees the effect of its own progress call."""
+    inbox = Inbox(asyncio.get_running_loop())
+    done: list[int] = []
+    inbox.do(lambda: done.append(1))
+    assert done == [1]
+
+
+async def test_a_call_from_the_loops_own_thread_has_no_effect_after_the_close() -> None:
+    """What is called on an attempt that has ended changes nothing."""
+    inbox = Inbox(asyncio.get_running_loop())
+    done: list[int] = []
+    inbox.close()
+    inbox.do(lambda: done.append(1))
+    assert done == []
+
+
+async def test_calls_from_a_thread_are_carried_out_in_the_loop_in_order() -> None:
+    """T11: nothing of a job is touched outside the loop's thread."""
+    inbox = Inbox(asyncio.get_running_loop())
+    done: list[tuple[int, int]] = []
+    ended = asyncio.Event()
+
+    def note(i: int) -> Callable[[], None]:
+        return lambda: done.append((i, threading.get_ident()))
+
+    def work() -> None:
+        for i in range(100):
+            inbox.do(note(i))
+        inbox.do(ended.set)
+
+    in_thread(work)
+    await ended.wait()
+    assert done == [(i, threading.get_ident()) for i in range(100)]
+
+
+async def test_a_thread_that_is_too_fast_waits_for_the_loop() -> None:
+    """T11: what is on the way is bounded, so a thread in a tight loop can't fill the memory."""
+    inbox = Inbox(asyncio.get_running_loop())
+    made: list[int] = []
+    full = threading.Event()
+
+    def work() -> None:
+        for i in range(MAX_ON_THE_WAY + 1):
+            if i == MAX_ON_THE_WAY:
+                full.set()
+            inbox.do(lambda: None)
+            made.append(i)
+
+    thread = in_thread(work)
+    full.wait()  # the loop is blocked on purpose: it carries nothing out
+    thread.join(0.02)
+    assert (len(made), thread.is_alive()) == (MAX_ON_THE_WAY, True)
+    await asyncio.to_thread(thread.join)
+    assert len(made) == MAX_ON_THE_WAY + 1
+    inbox.close()
+
+
+async def test_closing_carries_out_what_is_on_the_way() -> None:
+    """The last words of a thread that has returned are not lost."""
+    inbox = Inbox(asyncio.get_running_loop())
+    done: list[int] = []
+    in_thread(lambda: inbox.do(lambda: done.append(1))).join()
+    assert done == []
+    inbox.close()
+    assert done == [1]
+
+
+async def test_a_call_from_a_thread_has_no_effect_after_the_close() -> None:
+    """A thread that outlives its attempt can't touch the job any more."""
+    inbox = Inbox(asyncio.get_running_loop())
+    done: list[int] = []
+    inbox.close()
+    in_thread(lambda: inbox.do(lambda: done.append(1))).join()
+    await asyncio.sleep(0)
+    assert done == []
+
+
+async def test_closing_frees_a_thread_that_waits_for_room() -> None:
+    """T11: a thread held back by the bound isn't held for ever when its attempt has ended."""
+    inbox = Inbox(asyncio.get_running_loop())
+    done: list[int] = []
+    full = threading.Event()
+
+    def work() -> None:
+        for i in range(MAX_ON_THE_WAY + 10):
+            if i == MAX_ON_THE_WAY:
+                full.set()
+            inbox.do(lambda: done.append(1))
+
+    thread = in_thread(work)
+    full.wait()
+    inbox.close()
+    await asyncio.to_thread(thread.join)
+    assert MAX_ON_THE_WAY <= len(done) <= MAX_ON_THE_WAY + 10
+
+
+async def test_a_call_that_closes_the_inbox_is_the_last() -> None:
+    """What a batch of calls holds behind the end of the attempt is dropped with the rest."""
+    inbox = Inbox(asyncio.get_running_loop())
+    done: list[int] = []
+    calls = [lambda: done.append(1), inbox.close, lambda: done.append(2)]
+
+    def work() -> None:
+        for call in calls:
+            inbox.do(call)
+
+    in_thread(work).join()
+    await asyncio.sleep(0)
+    assert done == [1]
