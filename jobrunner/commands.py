@@ -5,12 +5,11 @@ process group of its own; whatever ends the command ends the group.
 """
 
 import asyncio
-import itertools
 import os
 import re
 import shlex
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,8 +25,14 @@ DRAIN = 1.0
 INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "USER", "SHELL", "TERM")
 """What a command sees of the server's environment: never its secrets (P8)."""
 
-_INTERPRETER = re.compile(r"(ba|da|z|k|fi|c|tc)?sh|busybox|python[\d.]*|perl|ruby|node|php|env")
-_CODE_FLAG = re.compile(r"-[a-zA-Z]*[ceEr]|--eval|--print|--command")
+_INTERPRETERS = {
+    r"(ba|da|z|k|fi|c|tc)?sh|python[\d.]*": "c",
+    r"perl|ruby": "eE",
+    r"node": "ep",
+    r"php": "rBRE",
+    r"env": "S",
+}
+"""Programs that take code as an argument, and the letters of the options that come before it."""
 _PLACEHOLDER = re.compile(r"\{\{\s*([A-Za-z_][A-Za-z0-9_]*)\s*\}\}")
 
 
@@ -71,7 +76,7 @@ def command_line(
     if shell:
         return _shell_line(command)
     try:
-        parts = shlex.split(command) if isinstance(command, str) else list(command)
+        parts = _split(command) if isinstance(command, str) else list(command)
     except ValueError as error:
         raise InvalidOption(f"the command {command!r} can't be split: {error}") from None
     if not parts:
@@ -82,16 +87,37 @@ def command_line(
     return [_PLACEHOLDER.sub(lambda match: _value(match[1], params), part) for part in parts]
 
 
+def _split(command: str) -> list[str]:
+    return shlex.split(_PLACEHOLDER.sub(r"{{\1}}", command))  # blanks in `{{ x }}` split nothing
+
+
 def _refuse_code(parts: Sequence[str]) -> None:
-    """An argument that an interpreter takes as its program is code: nothing is safe in there."""
-    if not _INTERPRETER.fullmatch(os.path.basename(parts[0])):
+    """An argument that an interpreter takes as its program is code: nothing is safe in there.
+
+    The interpreter may stand behind others, as in `timeout 5 sh -c`, and its options may take
+    values, so whatever could be code counts as code.
+    """
+    for place, program in enumerate(parts):
+        for code in _code(os.path.basename(program), parts[place + 1 :]):
+            if names := placeholders(code):
+                raise InvalidOption(
+                    f"{{{{{names[0]}}}}} stands in code for {program}, where no quoting is safe; "
+                    f'read it there from the environment, as "${names[0]}" in a shell'
+                )
+
+
+def _code(program: str, arguments: Sequence[str]) -> Iterator[str]:
+    """Yield each option that announces code, and what follows it up to the first word."""
+    letters = next((v for k, v in _INTERPRETERS.items() if re.fullmatch(k, program)), None)
+    if letters is None:
         return
-    for flag, code in itertools.pairwise(parts[1:]):
-        if _CODE_FLAG.fullmatch(flag) and (names := placeholders(code)):
-            raise InvalidOption(
-                f"{{{{{names[0]}}}}} stands in code for {parts[0]}, where no quoting is safe; "
-                f'read it there from the environment, as "${names[0]}" in a shell'
-            )
+    announces = re.compile(rf"-[A-Za-z0-9]*[{letters}]|--(eval|print|command)")
+    announced = False
+    for argument in arguments:
+        announced = announced or announces.match(argument) is not None
+        if announced:
+            yield argument
+            announced = argument.startswith("-")
 
 
 def _shell_line(command: str | Sequence[str]) -> list[str]:
@@ -149,6 +175,8 @@ async def run_command(
     finally:
         duration = loop.time() - started
         await group.end()
+    if (error := group.output.error) is not None:
+        raise error
     result = group.result(duration)
     if check and result.exit_code != 0:
         raise CommandFailed(_failure(argv, result))
@@ -207,32 +235,35 @@ class _Group:
 
     def __init__(self, transport: asyncio.SubprocessTransport, output: Output) -> None:
         self._transport = transport
-        self._output = output
+        self.output = output
         self._left_running = False
 
     async def wait(self) -> None:
-        """Wait until the command has exited, whoever else still holds its pipes (P3)."""
-        await asyncio.wait([self._output.exited])
+        """Wait until the command has exited, or a receiver of its output has raised.
+
+        Not for its pipes: whatever it started may still hold them (P3).
+        """
+        await asyncio.wait([self.output.ended])
 
     async def end(self, *, grace: float = TERMINATE_GRACE) -> None:
         """End whatever is left of the group, and read its last output."""
         try:
-            if self._output.exited.done():
-                await asyncio.wait([self._output.closed], timeout=DRAIN)
-                self._left_running = not self._output.closed.done()
+            if self.output.exited.done():
+                await asyncio.wait([self.output.closed], timeout=DRAIN)
+                self._left_running = not self.output.closed.done()
             else:
                 self._signal(signal.SIGTERM)
-                await asyncio.wait([self._output.exited], timeout=grace)
+                await asyncio.wait([self.output.exited], timeout=grace)
         finally:
             self._signal(signal.SIGKILL)  # always, and to all: children outlive the leader (P2)
             try:
-                await asyncio.wait([self._output.exited, self._output.closed], timeout=DRAIN)
+                await asyncio.wait([self.output.exited, self.output.closed], timeout=DRAIN)
             finally:
                 self._transport.close()
-                self._output.finish()
+                self.output.finish()
 
     def result(self, duration: float) -> CommandResult:
-        stdout, stderr = self._output.streams.values()
+        stdout, stderr = self.output.streams.values()
         exit_code = self._transport.get_returncode()
         return CommandResult(
             exit_code=-signal.SIGKILL if exit_code is None else exit_code,

@@ -17,6 +17,7 @@ from .errors import InvalidOption, clip
 from .events import EventType
 from .inbox import Inbox
 from .jobs import Job, Step
+from .output import Lines, OnOutput, StreamName
 
 Record: TypeAlias = Callable[[EventType, Mapping[str, Any]], None]
 
@@ -125,6 +126,7 @@ class JobContext:
         timeout: float | None = None,
         check: bool = False,
         shell: bool = False,
+        on_line: OnOutput | None = None,
     ) -> commands.CommandResult:
         """Run a command; its output is streamed as events, and kept in the result.
 
@@ -138,6 +140,7 @@ class JobContext:
             env: Environment variables beside the few that a command inherits (PATH, HOME, ...).
             timeout: Seconds; None leaves it to the job's own limit.
             check: Whether an exit code other than 0 is an error.
+            on_line: Called with the stream's name and each whole line, to read progress from it.
             shell: Give the string to `/bin/sh`, without placeholders; write `"$name"` instead.
 
         Raises:
@@ -147,10 +150,18 @@ class JobContext:
             InvalidOption: The template doesn't fit the params.
         """
         values = params or {}
+
+        lines = None if on_line is None else Lines(on_line)
+
+        def deliver(stream: StreamName, text: str) -> None:
+            self._output(stream, text)
+            if lines is not None:
+                lines.feed(stream, text)
+
         return await commands.run_command(
             commands.command_line(command, values, shell=shell),
             env=commands.environment(env or {}, values),
-            on_output=self._output,
+            on_output=deliver,
             cwd=cwd,
             timeout=timeout,
             check=check,

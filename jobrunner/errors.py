@@ -243,7 +243,12 @@ def describe(error: BaseException) -> str:
         text = str(error)
         return clip(text, MAX_DETAIL) if type(text) is str else "(no usable message)"
     except BaseException as broken:
-        return f"(its message could not be read: {type(broken).__name__})"
+        return f"(its message could not be read: {class_name(broken)})"
+
+
+def class_name(error: BaseException) -> str:
+    """Return the name of an exception's class, which a hostile metaclass can't hide (T13)."""
+    return clip(type.__dict__["__name__"].__get__(type(error)), 200)
 
 
 def traceback_text(error: BaseException) -> str:
@@ -252,7 +257,7 @@ def traceback_text(error: BaseException) -> str:
         summary = traceback.TracebackException.from_exception(error, limit=-MAX_CHAIN)
         return clip("".join(summary.format()), MAX_TRACEBACK)
     except BaseException as broken:
-        return f"(its traceback could not be formatted: {type(broken).__name__})"
+        return f"(its traceback could not be formatted: {class_name(broken)})"
 
 
 def clip(text: str, limit: int) -> str:

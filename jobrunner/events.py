@@ -107,9 +107,10 @@ class EventLog:
 
         Costs what it returns. Nothing newer, or a number not reached yet, is an empty reading.
         """
+        after = max(after, 0)
         start = max(after + 1, self.first)
         if start > self.last:
-            return Reading([], max(after, self.last), max(0, start - after - 1))
+            return Reading([], max(after, self.last), 0)
         place = self._gone + start - self.first
         stop = None if limit is None else place + limit
         events = [event for event in self._events[place:stop] if event is not None]

@@ -7,16 +7,19 @@ model's, may have every name that Python allows (S8).
 import copy
 import dataclasses
 import difflib
+import functools
 import inspect
 import types
 import typing
 from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import Any, cast
+from urllib.parse import quote, unquote
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic import dataclasses as pydantic_dataclasses
 from pydantic.errors import PydanticUserError
+from pydantic.fields import FieldInfo
 from pydantic_core import PydanticSerializationError, from_json
 
 from .context import JobContext
@@ -29,9 +32,12 @@ from .errors import (
     UnknownJobType,
     describe,
 )
+from .results import SAFE_JSON
 from .retry import RetryPolicy
 
 Function = Callable[..., Any]
+MAX_NAME = 128
+"""Characters of a job type's name."""
 IMMUTABLE = (str, int, float, bool, bytes, type(None), Enum)
 
 
@@ -77,8 +83,12 @@ class Handler:
                                     [_unknown(name) for name in params])  # fmt: skip
             return {}, b"{}"
         try:
-            arguments = self.params.validate_python(params)
-            return dict(vars(arguments)), self.params.dump_json(arguments)
+            given = dict(params) if isinstance(params, Mapping) else params
+            arguments = self.params.validate_python(given)
+            raw = self.params.dump_json(arguments, by_alias=True)
+            if len(raw) > SAFE_JSON:
+                from_json(raw)
+            return dict(vars(arguments)), raw
         except ValidationError as error:
             problems = [_problem(line) for line in error.errors(include_url=False)]
             raise InvalidParams(_listing(self.name, problems), problems) from None
@@ -112,11 +122,11 @@ class Handler:
                 f"{_problem(error.errors(include_url=False)[0])['detail']}"
             ) from None
 
-    def params_schema(self) -> dict[str, Any]:
+    def params_schema(self, ref_template: str = "#/$defs/{model}") -> dict[str, Any]:
         """Return the JSON schema of the params."""
         if self.params is None:
             return {"type": "object", "properties": {}, "additionalProperties": False}
-        return self.params.json_schema()
+        return self.params.json_schema(ref_template=ref_template)
 
     def result_schema(self) -> dict[str, Any]:
         """Return the JSON schema of the result; `{}` says anything."""
@@ -141,7 +151,8 @@ class Handlers:
         """
         if handler.name in self._by_name:
             raise DuplicateJobType(
-                f"there is a job type {handler.name!r} already; pass name= to call this one another"
+                f"there is a job type {handler.name!r} already; give this one another name, as in "
+                '@runner.job("another")'
             )
         self._by_name[handler.name] = handler
         self._by_function[handler.function] = handler
@@ -187,7 +198,11 @@ def make_handler(
     """
     if not callable(function):
         raise InvalidHandler(f"{function!r} is not a function")
-    name = name or str(getattr(function, "__name__", type(function).__name__))
+    name = name or str(getattr(_called(function), "__name__", type(function).__name__))
+    if len(name) > MAX_NAME or not name.isprintable():
+        raise InvalidHandler(
+            f"{name!r:.60} can't name a job type; take 1 to {MAX_NAME} printable characters"
+        )
     annotations = _annotations(function, name, namespace)
     parameters = list(_signature(function, name).parameters.values())
     context_name = _context_parameter(parameters, annotations)
@@ -208,6 +223,13 @@ def make_handler(
     )
 
 
+def _called(function: Function) -> Function:
+    """Return the function proper, behind a partial or an object that can be called."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    return function if inspect.isroutine(function) else type(function).__call__
+
+
 def _signature(function: Function, name: str) -> inspect.Signature:
     try:
         return inspect.signature(function)
@@ -218,8 +240,9 @@ def _signature(function: Function, name: str) -> inspect.Signature:
 def _annotations(
     function: Function, name: str, namespace: Mapping[str, Any] | None
 ) -> dict[str, Any]:
-    target = function if inspect.isroutine(function) else type(function).__call__
-    target = inspect.unwrap(target)
+    target = inspect.unwrap(_called(function))
+    if getattr(target, "__qualname__", "") == getattr(target, "__name__", ""):
+        namespace = None  # a function of a module means its module's names, whoever registers it
     try:
         return typing.get_type_hints(target, localns=dict(namespace or {}), include_extras=True)
     except Exception as error:
@@ -234,7 +257,8 @@ def _context_parameter(
 ) -> str | None:
     for parameter in parameters:
         hint = annotations.get(parameter.name)
-        if isinstance(hint, type) and issubclass(hint, JobContext):
+        single = parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+        if single and isinstance(hint, type) and issubclass(hint, JobContext):
             return parameter.name
     return None
 
@@ -247,6 +271,10 @@ def _check_parameter(
             f"handler {name!r} takes {parameter}; params are validated one by one, "
             "so write each of them out, or take one dict: dict[str, Any]"
         )
+    if parameter.name.startswith("__") and parameter.name.endswith("__"):
+        raise InvalidHandler(
+            f"parameter {parameter.name!r} of handler {name!r} has a name that belongs to Python"
+        )
     if parameter.name not in annotations:
         raise InvalidHandler(
             f"parameter {parameter.name!r} of handler {name!r} has no annotation; "
@@ -255,7 +283,7 @@ def _check_parameter(
 
 
 def _kind(function: Function) -> Kind:
-    called = function if inspect.isroutine(function) else type(function).__call__
+    called = _called(function)
     if inspect.isasyncgenfunction(called):
         return Kind.GENERATOR
     return Kind.COROUTINE if inspect.iscoroutinefunction(called) else Kind.THREAD
@@ -268,7 +296,11 @@ def _params_adapter(
     try:
         record = dataclasses.make_dataclass("Params", fields, kw_only=True)
         config = ConfigDict(extra="forbid", arbitrary_types_allowed=False, title=name)
-        return TypeAdapter(pydantic_dataclasses.dataclass(record, config=config))
+        adapter: TypeAdapter[Any] = TypeAdapter(
+            pydantic_dataclasses.dataclass(record, config=config)
+        )
+        adapter.json_schema()  # what has none would fail later, for whoever lists the types
+        return adapter
     except (PydanticUserError, TypeError, ValueError) as error:
         raise InvalidHandler(
             f"the params of handler {name!r} can't be validated: {describe(error)}"
@@ -278,7 +310,7 @@ def _params_adapter(
 def _field(parameter: inspect.Parameter) -> Any:
     if parameter.default is parameter.empty:
         return dataclasses.field()
-    if isinstance(parameter.default, IMMUTABLE):
+    if isinstance(parameter.default, (*IMMUTABLE, FieldInfo)):
         return dataclasses.field(default=parameter.default)
     return dataclasses.field(default_factory=lambda: copy.deepcopy(parameter.default))
 
@@ -290,7 +322,9 @@ def _result_adapter(
     if hint is Any or _kind(function) is Kind.GENERATOR:
         return None
     try:
-        return TypeAdapter(hint)
+        adapter: TypeAdapter[Any] = TypeAdapter(hint)
+        adapter.json_schema(mode="serialization")
+        return adapter
     except (PydanticUserError, TypeError) as error:
         raise InvalidHandler(
             f"handler {name!r} returns {hint!r}, which can't be JSON: {describe(error)}; "
@@ -314,12 +348,18 @@ def _problem(line: Any) -> ParamProblem:
     return {"detail": detail, "pointer": _pointer(location)}
 
 
+_IN_FRAGMENT = "~!$&'()*+,;=:@?"
+"""What stands in a URI fragment as it is (RFC 3986, 3.5), beside letters and digits."""
+
+
 def _pointer(location: typing.Iterable[str | int]) -> str:
     parts = (str(part).replace("~", "~0").replace("/", "~1") for part in location)
-    return "#" + "".join(f"/{part}" for part in parts)
+    return "#" + "".join(f"/{quote(part, safe=_IN_FRAGMENT, errors='replace')}" for part in parts)
 
 
 def _listing(name: str, problems: list[ParamProblem]) -> str:
-    shown = "; ".join(f"{p['pointer'][2:] or 'params'}: {p['detail']}" for p in problems[:5])
+    shown = "; ".join(
+        f"{unquote(p['pointer'][2:]) or 'params'}: {p['detail']}" for p in problems[:5]
+    )
     more = f"; and {len(problems) - 5} more" if len(problems) > 5 else ""
     return f"the params don't fit job type {name!r}: {shown}{more}"

@@ -59,8 +59,7 @@ class Inbox:
         return self._changed
 
     def _take(self) -> None:
-        if self._changed is None:
-            return
+        assert self._changed is not None, "nothing is put without the condition"
         with self._changed:
             calls = list(self._calls)
             self._calls.clear()

@@ -1,6 +1,7 @@
 """What can be run: the decorator that makes job types, and commands as job types."""
 
 import inspect
+import keyword
 import sys
 from collections.abc import Callable, Sequence
 from types import EllipsisType
@@ -8,6 +9,7 @@ from typing import Any, TypeVar, overload
 
 from .commands import CommandResult, command_line, placeholders
 from .context import JobContext
+from .errors import InvalidOption
 from .handlers import Function, Handler, Handlers, make_handler
 from .limits import check_seconds
 from .retry import RetryPolicy
@@ -102,15 +104,26 @@ class JobTypes:
             options: `cwd`, `env`, `check` and `shell`, as for `JobContext.run_command`.
 
         Raises:
-            InvalidOption: The template can't be one; says why.
+            InvalidOption: The template can't be one, or an option is unknown; says why.
             DuplicateJobType: There is a type of that name.
         """
         names = placeholders(command)
+        _check_options(name, names, options)
         command_line(command, dict.fromkeys(names, ""), shell=options.get("shell", False))
         shown = command if isinstance(command, str) else " ".join(command)
         self.job(name, timeout=timeout, retry=retry, description=description or f"Run {shown}")(
             _command_function(command, names, options)
         )
+
+
+def _check_options(name: str, names: list[str], options: dict[str, Any]) -> None:
+    for param in names:
+        if keyword.iskeyword(param) or param == "_context":
+            raise InvalidOption(
+                f"command {name!r} has a placeholder {param!r}, which no param can be called"
+            )
+    if unknown := options.keys() - {"cwd", "env", "check", "shell"}:
+        raise InvalidOption(f"command_job has no option {min(unknown)!r}")
 
 
 def _command_function(

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Literal, NamedTuple, TypeAlias
 
-from .errors import IllegalTransition, describe, traceback_text
+from .errors import IllegalTransition, class_name, describe, traceback_text
 from .events import EventLog
 from .timers import Timer
 
@@ -101,7 +101,7 @@ class JobError:
         retryable: bool = False,
     ) -> "JobError":
         """Describe `error`, which may be hostile."""
-        kind, detail = type(error).__name__, describe(error)
+        kind, detail = class_name(error), describe(error)
         title = (detail.splitlines() or [kind])[0][:200] or kind
         return cls(reason, kind, title, detail, attempt, retryable, traceback_text(error))
 

@@ -2,8 +2,13 @@
 
 import math
 from dataclasses import dataclass, fields
+from types import NoneType
+from typing import get_args
 
 from .errors import InvalidOption
+
+LONGEST = 3_153_600_000.0
+"""Seconds that a duration may have, a hundred years: every time to come has four digits of year."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +60,9 @@ class Limits:
 def _check_not_negative(limits: Retention | Limits) -> None:
     for field in fields(limits):
         value = getattr(limits, field.name)
-        if value is not None and not 0 <= value < math.inf:
+        if value is None and NoneType in get_args(field.type):
+            continue
+        if not isinstance(value, int | float) or not 0 <= value < math.inf:
             raise InvalidOption(f"{field.name} is {value!r}; it must be a number, 0 or more")
 
 
@@ -63,12 +70,16 @@ def check_seconds(name: str, value: float | None, *, zero: bool = False) -> floa
     """Return `value` when it is a duration or None.
 
     Raises:
-        InvalidOption: It is negative, 0 where `zero` isn't allowed, infinite or no number.
+        InvalidOption: It is negative, 0 where `zero` isn't allowed, above a hundred years, or no
+            number.
     """
     if value is None:
         return None
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or not (0 <= value < math.inf) or (value == 0 and not zero):
+    if not number or not (0 <= value <= LONGEST) or (value == 0 and not zero):
         least = "0 or more" if zero else "above 0"
-        raise InvalidOption(f"{name} is {value!r}; it must be a number of seconds {least}, or None")
+        raise InvalidOption(
+            f"{name} is {value!r:.60}; it must be a number of seconds {least}, "
+            f"at most {LONGEST:.0f}, or None"
+        )
     return float(value)

@@ -2,7 +2,7 @@
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import Literal, NamedTuple
 
 from .errors import InvalidOption
@@ -39,11 +39,13 @@ class Lookup:
     Args:
         store: The jobs.
         feed: The log of all jobs.
+        now: The current time in unix seconds.
     """
 
-    def __init__(self, store: JobStore, feed: EventLog) -> None:
+    def __init__(self, store: JobStore, feed: EventLog, now: Callable[[], float]) -> None:
         self._store = store
         self._feed = feed
+        self._now = now
 
     async def get(self, job_id: str) -> JobView:
         """Return the job as it stands now. O(1).
@@ -135,6 +137,22 @@ class Lookup:
         done = [view(job) for job in wanted if job.is_final]
         return Waited(done, [view(job) for job in wanted if not job.is_final])
 
+    def poll_after(self, job_id: str) -> float:
+        """Return after how many seconds it is worth asking again, 1 to 60, from what is known.
+
+        A job that isn't due yet says when; one that runs is taken to go on as fast as until now.
+
+        Raises:
+            JobNotFound, JobGone: There is no such job any more.
+        """
+        job, now = self._store.get(job_id), self._now()
+        left = 0.0
+        if job.status is JobStatus.RUNNING and job.started_at is not None and job.progress > 0:
+            left = (now - job.started_at) * (100 - job.progress) / job.progress
+        elif (due := job.next_attempt_at or job.run_at) is not None:
+            left = due - now
+        return max(1.0, min(60.0, left))
+
     async def drain(self) -> None:
         """Wait until every job has ended, those that wait for their time or a retry too."""
         while (job := next(self._store.live(), None)) is not None:
@@ -143,6 +161,10 @@ class Lookup:
 
 async def _ended(wanted: Sequence[Job], *, enough: int) -> None:
     """Wait until `enough` of the jobs have ended."""
+    if enough == len(wanted):
+        for job in wanted:  # one after the other: waiting for all at each end would be quadratic
+            await job.log.wait_closed()
+        return
     while sum(job.is_final for job in wanted) < enough:
         waiter = asyncio.get_running_loop().create_future()
         live = [job for job in wanted if not job.is_final]

@@ -21,12 +21,24 @@ class Output(asyncio.SubprocessProtocol):
 
     def __init__(self, on_output: OnOutput, loop: asyncio.AbstractEventLoop) -> None:
         self.streams = {
-            1: Stream("stdout", on_output, loop),
-            2: Stream("stderr", on_output, loop),
+            1: Stream("stdout", self._deliver, loop),
+            2: Stream("stderr", self._deliver, loop),
         }
+        self.error: BaseException | None = None
+        self.ended: asyncio.Future[None] = loop.create_future()
         self.exited: asyncio.Future[None] = loop.create_future()
         self.closed: asyncio.Future[None] = loop.create_future()
         self._open = {1, 2}
+        self._on_output = on_output
+
+    def _deliver(self, stream: StreamName, text: str) -> None:
+        """Pass it on; what the receiver raises ends the command, not the reading."""
+        try:
+            if self.error is None:
+                self._on_output(stream, text)
+        except BaseException as error:
+            self.error = error
+            self._end_wait()
 
     def pipe_data_received(self, fd: int, data: bytes) -> None:
         self.streams[fd].feed(data)
@@ -37,8 +49,13 @@ class Output(asyncio.SubprocessProtocol):
             self.closed.set_result(None)
 
     def process_exited(self) -> None:
+        self._end_wait()
         if not self.exited.done():
             self.exited.set_result(None)
+
+    def _end_wait(self) -> None:
+        if not self.ended.done():
+            self.ended.set_result(None)
 
     def finish(self) -> None:
         """Pass on what is left of the last lines; nothing follows (P9)."""
@@ -93,6 +110,23 @@ class Stream:
         text, self._line = self._line[:count], self._line[count:]
         for start in range(0, len(text), MAX_LINE):
             self._on_output(self._name, text[start : start + MAX_LINE])
+
+
+class Lines:
+    """Makes whole lines of pieces of output; one longer than `MAX_LINE` comes in parts."""
+
+    def __init__(self, on_line: OnOutput) -> None:
+        self._on_line = on_line
+        self._rest: dict[StreamName, str] = {}
+
+    def feed(self, stream: StreamName, text: str) -> None:
+        """Pass on each line that ends in `text`, without its end."""
+        *lines, rest = (self._rest.get(stream, "") + text).split("\n")
+        if len(rest) > MAX_LINE:
+            lines, rest = [*lines, rest], ""
+        self._rest[stream] = rest
+        for line in lines:
+            self._on_line(stream, line.removesuffix("\r"))
 
 
 class Kept:

@@ -25,11 +25,18 @@ def dump_result(value: Any, *, limit: int) -> bytes:
         if len(raw) > SAFE_JSON:
             from_json(raw)
     except BaseException as error:  # a serialiser of the user's may raise anything
-        place = _first_bad(value, "result", 0)
+        place = _place(value)
         raise InvalidResult(f"{place} can't be JSON: {describe(error)}") from None
     if len(raw) > limit:
         raise PayloadTooLarge(f"the result is {len(raw)} bytes of JSON; the limit is {limit}")
     return raw
+
+
+def _place(value: Any) -> str:
+    try:
+        return _first_bad(value, "result", 0)
+    except BaseException:  # keys and containers may be hostile too (T13)
+        return "result"
 
 
 def _first_bad(value: Any, place: str, depth: int) -> str:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from random import Random
 
 from .errors import InvalidOption, PermanentError, RetryableError
+from .limits import LONGEST
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +34,16 @@ class RetryPolicy:
     """What is not, though it is in `retry_on`."""
 
     def __post_init__(self) -> None:
-        if self.max_attempts < 1:
-            raise InvalidOption(f"max_attempts is {self.max_attempts!r}; it must be at least 1")
+        if not isinstance(self.max_attempts, int) or self.max_attempts < 1:
+            raise InvalidOption(
+                f"max_attempts is {self.max_attempts!r}; it must be an integer, at least 1"
+            )
         for name, least in (("base", 0.0), ("cap", 0.0), ("factor", 1.0)):
             value = getattr(self, name)
             if not (least <= value < math.inf):
                 raise InvalidOption(f"{name} is {value!r}; it must be at least {least} and finite")
+        for name in ("retry_on", "give_up_on"):
+            _check_classes(name, getattr(self, name))
 
     def retryable(self, error: BaseException) -> bool:
         """Return whether `error` could go away by itself."""
@@ -57,8 +62,7 @@ class RetryPolicy:
         if attempt >= self.max_attempts or not self.retryable(error):
             return None
         jitter = random.uniform(0.0, self.ceiling(attempt))
-        told = error.retry_after if isinstance(error, RetryableError) else None
-        return jitter if told is None or not math.isfinite(told) else max(0.0, told) + jitter
+        return min(LONGEST, _told(error) + jitter)
 
     def ceiling(self, attempt: int) -> float:
         """Return the upper end of the delay's draw after `attempt`, in seconds."""
@@ -66,6 +70,22 @@ class RetryPolicy:
             return min(self.cap, self.base * self.factor ** (attempt - 1))
         except OverflowError:
             return self.cap if self.base else 0.0
+
+
+def _told(error: BaseException) -> float:
+    """Return the seconds that the error says to wait; what isn't a number says nothing."""
+    try:
+        told = float(error.retry_after or 0.0) if isinstance(error, RetryableError) else 0.0
+    except Exception:  # a header may have been passed on as it came
+        return 0.0
+    return max(0.0, told) if math.isfinite(told) else 0.0
+
+
+def _check_classes(name: str, classes: object) -> None:
+    if not isinstance(classes, tuple) or not all(
+        isinstance(each, type) and issubclass(each, BaseException) for each in classes
+    ):
+        raise InvalidOption(f"{name} is {classes!r}; it must be a tuple of exception classes")
 
 
 NO_RETRY = RetryPolicy(max_attempts=1)

@@ -106,7 +106,6 @@ class JobRunner(JobTypes, Lookup):
         self.limits = limits or Limits()
         self._grace = check_seconds("cancel_grace", cancel_grace, zero=True) or 0.0
         self._shutdown = check_seconds("shutdown_timeout", shutdown_timeout, zero=True) or 0.0
-        self._now = now
         self._state: State = "new"
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timers = Timers()
@@ -115,7 +114,7 @@ class JobRunner(JobTypes, Lookup):
             retention=retention or Retention(), feed=feed, now=now, timers=self._timers
         )
         JobTypes.__init__(self)
-        Lookup.__init__(self, store, feed)
+        Lookup.__init__(self, store, feed, now)
         self._queue = JobQueue(self._timers)
         self._intake = Intake(
             store=store,
@@ -359,11 +358,14 @@ class JobRunner(JobTypes, Lookup):
     async def stop(self, *, timeout: float | None = None) -> None:
         """Stop: take no more jobs, let running ones end, interrupt the rest, fail what waits.
 
-        Bounded in time whatever the handlers do. A runner that doesn't run is no error.
+        Bounded in time whatever the handlers do. A runner that doesn't run is no error; while it
+        stops, a second call with a timeout of 0 makes it hurry.
 
         Args:
             timeout: Seconds for which running jobs may go on; None for `shutdown_timeout`.
         """
+        if self._state == "draining" and timeout == 0:
+            self._pool.interrupt()
         if self._state != "running":
             return
         self._state = "draining"

@@ -61,6 +61,7 @@ class JobStore:
         self._keys: dict[str, Job] = {}
         self._final: deque[tuple[float, Job]] = deque()
         self._finals = 0
+        self._forgotten = 0  # how many in _final are forgotten already
         self._gone: set[str] = set()
         self._gone_order: deque[str] = deque()
 
@@ -179,15 +180,21 @@ class JobStore:
         if not job.is_final:
             raise JobNotFinal(f"job {job_id} is {job.status}; cancel it before it is forgotten")
         self._remove(job)
+        self._forgotten += 1
+        if self._forgotten > 64 and self._forgotten * 2 > len(self._final):
+            self._final = deque(entry for entry in self._final if entry[1].id in self._jobs)
+            self._forgotten = 0
 
     def prune(self) -> int:
         """Remove the final jobs that are too old or too many, oldest first; O(removed)."""
         removed = 0
         while self._final and self._outlived(*self._final[0]):
             job = self._final.popleft()[1]
-            if job.id in self._jobs:  # or it was forgotten before
+            if job.id in self._jobs:
                 self._remove(job)
                 removed += 1
+            else:
+                self._forgotten -= 1
         self.pruned += removed
         return removed
 

@@ -15,7 +15,7 @@ from .errors import IdempotencyKeyReused, InvalidOption, PayloadTooLarge, QueueF
 from .events import EventLog
 from .handlers import Handler
 from .jobs import Job, JobStatus
-from .limits import Limits, check_seconds
+from .limits import LONGEST, Limits, check_seconds
 from .queue import MAX_PRIORITY, JobQueue
 from .retry import RetryPolicy
 from .store import JobStore
@@ -186,6 +186,8 @@ def _delay(options: SubmitOptions, now: float) -> float:
         raise InvalidOption("delay and run_at are both given; one of them says when")
     if not isinstance(run_at, datetime) or run_at.tzinfo is None:
         raise InvalidOption(f"run_at is {run_at!r}; it must be a datetime with a time zone")
+    if run_at.timestamp() - now > LONGEST:
+        raise InvalidOption(f"run_at is {run_at.isoformat()}; it must be within a hundred years")
     return max(0.0, run_at.timestamp() - now)
 
 

@@ -67,6 +67,8 @@ class Timers:
 
     def close(self) -> None:
         """Forget all timers and let go of the loop."""
+        for _, _, timer in self._heap:
+            timer.call = None
         self._heap.clear()
         self._cancelled = 0
         if self._alarm is not None:

@@ -1,0 +1,163 @@
+"""The command line: serve a runner, run a command as a job, see the demo."""
+
+import asyncio
+import importlib
+import logging
+import os
+import sys
+from typing import Annotated
+
+try:
+    import typer
+    from rich.console import Console
+except ModuleNotFoundError:  # the extra is not installed
+    sys.exit("the command line needs an extra: pip install 'agent-jobrunner[cli]'")
+
+from . import __version__
+from .context import JobContext
+from .errors import CommandNotFound, InvalidOption
+from .jobs import JobStatus
+from .runner import JobRunner
+
+app = typer.Typer(
+    help="Background jobs for agents, in one process.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells have it."""
+
+
+def main() -> None:
+    """Run the command line."""
+    app()
+
+
+@app.command()
+def serve(
+    target: Annotated[str, typer.Argument(help="Where the runner is: `module:runner`.")],
+    host: Annotated[str, typer.Option(help="Address to bind.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to bind; 0 for a free one.")] = 8000,
+    workers: Annotated[int | None, typer.Option(help="Jobs at once; the runner's own.")] = None,
+    token: Annotated[
+        str | None,
+        typer.Option(
+            help="What clients have to show; a new one at each start. Empty: none at all.",
+            envvar="JOBRUNNER_TOKEN",
+        ),
+    ] = None,
+    allowed_host: Annotated[
+        list[str] | None, typer.Option(help="Host name it is reached by; may be repeated.")
+    ] = None,
+    debug: Annotated[bool, typer.Option(help="Show tracebacks in answers.")] = False,
+) -> None:
+    """Serve a runner over HTTP until SIGTERM or Ctrl-C."""
+    from .server import Server
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    runner = _load(target)
+    try:
+        if workers is not None:
+            runner.resize(workers)
+        server = Server(
+            runner,
+            host=host,
+            port=port,
+            token=token,
+            allowed_hosts=allowed_host or (),
+            debug=debug,
+        )
+    except InvalidOption as error:
+        raise _refused(str(error)) from None
+    except OSError as error:
+        raise _refused(f"can't bind {host} port {port}: {error}") from None
+    print(f"serving {target}: {server.login_url}", flush=True)
+    try:
+        asyncio.run(server.run_until_stopped())
+    except KeyboardInterrupt:
+        pass  # uvicorn raises it again after a clean end
+
+
+@app.command(
+    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
+)
+def run(
+    command: Annotated[list[str], typer.Argument(help="Program and arguments, after `--`.")],
+    timeout: Annotated[float | None, typer.Option(help="Seconds it may take.")] = None,
+) -> None:
+    """Run one command as a job, with its output live, and end with its exit code."""
+    try:
+        code = asyncio.run(_run(command, timeout))
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    raise typer.Exit(code)
+
+
+async def _run(command: list[str], timeout: float | None) -> int:
+    logging.getLogger("jobrunner").setLevel(logging.CRITICAL)  # what failed is said below
+    runner = JobRunner(workers=1, shutdown_timeout=0.0)
+
+    @runner.job
+    async def run_command(ctx: JobContext) -> int:
+        done = await ctx.run_command(command, env=os.environ)
+        return done.exit_code
+
+    try:
+        async with runner:
+            job = await runner.submit(run_command, timeout=timeout)
+            async for event in job.events():
+                if event.type == "output":
+                    out = sys.stdout if event.data["stream"] == "stdout" else sys.stderr
+                    print(event.data["text"], end="", file=out, flush=True)
+            ended = job.view()
+    except InvalidOption as error:
+        raise _refused(str(error)) from None
+    if ended.status is not JobStatus.COMPLETED:
+        assert ended.error is not None, "a job that isn't completed has an error"
+        print(f"jobrunner: {ended.error.detail}", file=sys.stderr)
+        return 127 if ended.error.type == CommandNotFound.__name__ else 124
+    code: int = ended.result
+    return code if code >= 0 else 128 - code
+
+
+@app.command()
+def demo(
+    port: Annotated[int, typer.Option(help="Port on 127.0.0.1; 0 for a free one.")] = 0,
+    keep: Annotated[bool, typer.Option(help="Go on serving afterwards.")] = False,
+) -> None:
+    """See it work: an agent runs a real test suite and analyses fifty documents."""
+    from .demo import run_demo
+
+    try:
+        asyncio.run(run_demo(Console(), port=port, keep=keep))
+    except KeyboardInterrupt:
+        raise typer.Exit(0 if keep else INTERRUPTED) from None
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    print(__version__)
+
+
+def _load(target: str) -> JobRunner:
+    """Import `module:runner` as seen from the current directory."""
+    module, colon, name = target.partition(":")
+    if not (module and colon and name):
+        raise _refused(f"{target!r} doesn't name a runner; write it as module:runner")
+    sys.path.insert(0, os.getcwd())
+    try:
+        found = importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name is None or not module.startswith(error.name):
+            raise
+        raise _refused(f"there is no module {module!r} here or on the path") from None
+    runner = getattr(found, name, None)
+    if not isinstance(runner, JobRunner):
+        raise _refused(f"{name!r} in module {module!r} is {type(runner).__name__}, not a JobRunner")
+    return runner
+
+
+def _refused(message: str) -> typer.BadParameter:
+    return typer.BadParameter(message)

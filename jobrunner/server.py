@@ -1,0 +1,149 @@
+"""The runner's app on uvicorn, with a shutdown that ends jobs and streams before connections.
+
+uvicorn alone waits for open connections first, and an open stream ends only with its job, so that
+it would wait for ever (S1). Here the runner is stopped first: each job gets its end, each stream
+passes it on and closes, and then there is nothing to wait for.
+"""
+
+import asyncio
+import ipaddress
+import secrets
+import socket
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from types import FrameType
+
+import uvicorn
+
+from .errors import InvalidOption
+from .runner import JobRunner
+from .web import create_app
+from .web.security import LOCAL_HOSTS
+
+
+class Server(uvicorn.Server):
+    """A uvicorn server of one runner, bound to its address as soon as it is made.
+
+    Args:
+        runner: The runner; the server starts and stops it.
+        host: Address to bind.
+        port: Port to bind; 0 for any that is free.
+        token: What clients have to show; None makes one, an empty text means none at all.
+        allowed_hosts: Host names it is reached by, beside those of this machine and `host`.
+        debug: Whether errors carry tracebacks.
+
+    Raises:
+        InvalidOption: There is no token, and the address is reachable from other machines.
+        OSError: The address can't be bound.
+    """
+
+    def __init__(
+        self,
+        runner: JobRunner,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 8000,
+        token: str | None = None,
+        allowed_hosts: Iterable[str] = (),
+        debug: bool = False,
+    ) -> None:
+        if token == "" and not _is_loopback(host):
+            raise InvalidOption(
+                f"{host} can be reached from other machines: give a token, or bind 127.0.0.1"
+            )
+        self.token = secrets.token_urlsafe(32) if token is None else token
+        self._started = asyncio.Event()
+        self._stopped = asyncio.Event()
+        self._runner = runner
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._socket = _bind(host, port)
+        self._host = f"[{host}]" if ":" in host else host
+        app = create_app(
+            runner,
+            auth=self.token or None,
+            allowed_hosts=(*LOCAL_HOSTS, self._host, *allowed_hosts),
+            debug=debug,
+        )
+        super().__init__(
+            uvicorn.Config(app, log_level="warning", access_log=False, server_header=False)
+        )
+
+    @property
+    def url(self) -> str:
+        """Where the server is, without a slash at the end."""
+        return f"http://{self._host}:{self._socket.getsockname()[1]}"
+
+    @property
+    def login_url(self) -> str:
+        """The URL to open in a browser: it exchanges the token for a cookie."""
+        return f"{self.url}/?token={self.token}" if self.token else f"{self.url}/"
+
+    async def run_until_stopped(self) -> None:
+        """Serve until a signal or `stop` comes, and end everything."""
+        try:
+            await self.serve(sockets=[self._socket])
+        finally:
+            self._socket.close()
+            self._stopped.set()
+
+    async def stopped(self) -> None:
+        """Wait for the end of the server."""
+        await self._stopped.wait()
+
+    def stop(self) -> None:
+        """Ask the server to end, as a first SIGTERM would."""
+        self.should_exit = True
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """End on a signal; a second Ctrl-C lets running jobs no time to end by themselves."""
+        super().handle_exit(sig, frame)
+        if self.force_exit and self._loop is not None:
+            asyncio.run_coroutine_threadsafe(self._runner.stop(timeout=0.0), self._loop)
+
+    async def ready(self) -> None:
+        """Wait until the server takes requests."""
+        await self._started.wait()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, and say so."""
+        self._loop = asyncio.get_running_loop()
+        await super().startup(sockets)
+        self._started.set()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Take no more connections, end the jobs and with them the streams, then the rest."""
+        for server in self.servers:
+            server.close()
+        await self._runner.stop(timeout=0.0 if self.force_exit else None)
+        await super().shutdown(sockets)
+
+
+@asynccontextmanager
+async def serving(
+    runner: JobRunner, *, port: int = 0, token: str | None = None, debug: bool = False
+) -> AsyncIterator[Server]:
+    """Serve `runner` on 127.0.0.1 while the block runs, on a free port if none is given."""
+    server = Server(runner, port=port, token=token, debug=debug)
+    running = asyncio.get_running_loop().create_task(server.run_until_stopped(), name="server")
+    started = asyncio.get_running_loop().create_task(server.ready(), name="server ready")
+    try:
+        await asyncio.wait([running, started], return_when=asyncio.FIRST_COMPLETED)
+        if running.done():
+            running.result()
+        yield server
+    finally:
+        started.cancel()
+        server.stop()
+        await running
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.create_server((host, port), family=family, backlog=2048)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

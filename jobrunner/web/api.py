@@ -1,0 +1,280 @@
+"""The endpoints: each asks the runner, and says what it answered."""
+
+import asyncio
+import math
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import to_json
+from starlette.requests import Request
+from starlette.responses import Response
+
+from ..errors import InvalidOption
+from ..jobs import Job, JobStatus
+from ..runner import JobRunner
+from ..submission import SubmitOptions
+from ..views import view_json
+from .body import read_json
+from .problems import Problem
+from .streams import EventStream, StreamPlaces
+
+MAX_WAIT = 30
+"""Seconds of a long poll; what is in between hangs up after more."""
+NO_STORE = {"Cache-Control": "no-store"}
+M = TypeVar("M", bound=BaseModel)
+
+
+class SubmitBody(BaseModel):
+    """Body of `POST /jobs`."""
+
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True, strict=True)
+
+    type: str
+    """Job type."""
+    params: dict[str, Any] = {}
+    """Values for the type's parameters; `GET /types` has their schema."""
+    priority: int = 0
+    """-100 to 100; one point is worth a minute of waiting."""
+    delay: Annotated[float | None, Field(ge=0)] = None
+    """Seconds before which the job doesn't start."""
+    timeout: Annotated[float | None, Field(gt=0)] = None
+    """Limit of each attempt in seconds; the type's if not given."""
+    session_id: str | None = None
+    """Session to list the job by."""
+    metadata: dict[str, Any] | None = None
+    """Whatever is to be kept with the job."""
+
+
+class CancelBody(BaseModel):
+    """Body of `POST /jobs/{id}/cancel`; it may be left out."""
+
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True, strict=True)
+
+    reason: str | None = None
+    """Why, for whoever looks at the job."""
+
+
+class Api:
+    """The endpoints over one runner.
+
+    Args:
+        runner: The runner.
+        debug: Whether errors carry tracebacks.
+        max_streams: How many event streams may be open at once.
+    """
+
+    def __init__(self, runner: JobRunner, *, debug: bool, max_streams: int) -> None:
+        self.runner = runner
+        self.places = StreamPlaces(max_streams)
+        self._debug = debug
+
+    async def submit(self, request: Request) -> Response:
+        """`POST /jobs`: 202 and the job, or 200 when `Prefer: wait` saw its end."""
+        body = _parse(SubmitBody, await read_json(request))
+        options = SubmitOptions(priority=body.priority)
+        for name in ("delay", "timeout", "session_id", "metadata"):
+            if (value := getattr(body, name)) is not None:
+                options[name] = value
+        if (key := _idempotency_key(request)) is not None:
+            options["idempotency_key"] = key
+        handle = await self.runner.submit(body.type, body.params, **options)
+        wait = _preferred_wait(request)
+        job = await self._ended(handle.id, wait or 0)
+        headers = {"Vary": "Prefer", "Location": self._links(request, job)["self"]}
+        if handle.replayed:
+            headers["Idempotency-Replayed"] = "true"
+        return self._job(request, job, headers=headers, waited=wait, unfinished=202)
+
+    async def list(self, request: Request) -> Response:
+        """`GET /jobs`: a page of jobs, newest first."""
+        query = _query(request, {"status", "type", "session_id", "batch_id", "limit", "cursor"})
+        page = self.runner.page(
+            limit=_integer(query.pop("limit", "50"), "limit"), cursor=query.pop("cursor", None),
+            **query,
+        )  # fmt: skip
+        jobs = b",".join(self._json(request, job) for job in page.jobs)
+        headers = dict(NO_STORE)
+        if page.next_cursor is not None:
+            url = request.url.include_query_params(cursor=page.next_cursor)
+            headers["Link"] = f'<{url.path}?{url.query}>; rel="next"'
+        body = b'{"jobs":[%b],"next_cursor":%b}' % (jobs, to_json(page.next_cursor))
+        return Response(body, media_type="application/json", headers=headers)
+
+    async def get(self, request: Request) -> Response:
+        """`GET /jobs/{id}`: the job; with `?wait=N` or `Prefer: wait=N` not before its end."""
+        asked = _query(request, {"wait"}).get("wait")
+        wait = _preferred_wait(request) if asked is None else _wait(asked)
+        job = await self._ended(request.path_params["job_id"], wait or 0)
+        return self._job(request, job, waited=wait)
+
+    async def result(self, request: Request) -> Response:
+        """`GET /jobs/{id}/result`: the bare result, once there is one."""
+        job = self.runner.record(request.path_params["job_id"])
+        if not job.is_final:
+            return self._job(request, job, unfinished=202)
+        if job.result is None:
+            code = "job-cancelled" if job.status is JobStatus.CANCELLED else "job-failed"
+            why = job.error.detail if job.error else "somebody asked for it"
+            raise Problem(409, code, f"job {job.id} has no result, it is {job.status}: {why}")
+        return Response(job.result, media_type="application/json", headers=NO_STORE)
+
+    async def cancel(self, request: Request) -> Response:
+        """`POST /jobs/{id}/cancel`: 202 while it stops, 200 when it has ended."""
+        body = _parse(CancelBody, await read_json(request))
+        job_id = request.path_params["job_id"]
+        await self.runner.cancel(job_id, body.reason)
+        return self._job(request, self.runner.record(job_id), unfinished=202)
+
+    async def retry(self, request: Request) -> Response:
+        """`POST /jobs/{id}/retry`: 202 and a new job."""
+        handle = await self.runner.retry(request.path_params["job_id"])
+        job = self.runner.record(handle.id)
+        headers = {"Location": self._links(request, job)["self"]}
+        return self._job(request, job, headers=headers, unfinished=202)
+
+    async def forget(self, request: Request) -> Response:
+        """`DELETE /jobs/{id}`: 204, and the id is gone."""
+        await self.runner.forget(request.path_params["job_id"])
+        return Response(status_code=204)
+
+    async def stream(self, request: Request) -> Response:
+        """`GET /jobs/{id}/stream`: the job's events; 204 when they have all been read."""
+        job = self.runner.record(request.path_params["job_id"])
+        after = _cursor(request)
+        if job.log.closed and after is not None and after >= job.log.last:
+            return Response(status_code=204)
+        return EventStream(
+            job, after=after, snapshot=lambda: self._json(request, job), places=self.places
+        )
+
+    async def types(self, request: Request) -> Response:
+        """`GET /types`: the job types and the schemas of their params and results."""
+        types = [
+            {
+                "type": handler.name,
+                "description": handler.description,
+                "params": handler.params_schema(),
+                "result": handler.result_schema(),
+            }
+            for handler in self.runner.job_types
+        ]
+        return Response(to_json({"types": types}), media_type="application/json", headers=NO_STORE)
+
+    async def healthz(self, request: Request) -> Response:
+        """`GET /healthz`: the process answers."""
+        return Response(b'{"status":"alive"}', media_type="application/json", headers=NO_STORE)
+
+    async def readyz(self, request: Request) -> Response:
+        """`GET /readyz`: jobs are taken and started, or 503 with the cause."""
+        stats = self.runner.stats()
+        if stats.state != "running":
+            code = "runner-not-started" if stats.state == "new" else "shutting-down"
+            raise Problem(503, code, f"the runner is {stats.state}")
+        if stats.stuck >= stats.workers:
+            raise Problem(503, "stuck", f"{stats.stuck} handlers refused to end and still run")
+        return Response(b'{"status":"ready"}', media_type="application/json", headers=NO_STORE)
+
+    async def _ended(self, job_id: str, wait: int) -> Job:
+        """Return the job, after its end or `wait` seconds."""
+        job = self.runner.record(job_id)
+        if wait and not job.is_final:
+            try:
+                async with asyncio.timeout(wait):
+                    await job.log.wait_closed()
+            except TimeoutError:
+                pass
+        return job
+
+    def _job(
+        self,
+        request: Request,
+        job: Job,
+        *,
+        headers: Mapping[str, str] | None = None,
+        waited: int | None = None,
+        unfinished: int = 200,
+    ) -> Response:
+        """Return the job as a response; `unfinished` is the status of one that hasn't ended."""
+        sent = NO_STORE | dict(headers or {})
+        if not job.is_final:
+            sent["Retry-After"] = str(math.ceil(self.runner.poll_after(job.id)))
+        if waited is not None:
+            sent["Preference-Applied"] = f"wait={waited}"
+        status = 200 if job.is_final else unfinished
+        return Response(self._json(request, job), status, sent, "application/json")
+
+    def _json(self, request: Request, job: Job) -> bytes:
+        return view_json(job, links=self._links(request, job), debug=self._debug)
+
+    def _links(self, request: Request, job: Job) -> dict[str, str]:
+        self_link = f"{request.scope.get('root_path', '')}/jobs/{job.id}"
+        links = {"self": self_link, "stream": f"{self_link}/stream"}
+        return links if job.is_final else links | {"cancel": f"{self_link}/cancel"}
+
+
+def _parse(model: type[M], body: Any) -> M:
+    """Return the body as `model`.
+
+    Raises:
+        Problem: 422 with a pointer to each fault.
+    """
+    try:
+        return model.model_validate(body)
+    except ValidationError as error:
+        faults = [
+            {"detail": line["msg"], "pointer": "#" + "".join(f"/{p}" for p in line["loc"])}
+            for line in error.errors(include_url=False)
+        ]
+        detail = "; ".join(
+            f"{fault['pointer'][2:] or 'body'}: {fault['detail']}" for fault in faults
+        )
+        raise Problem(422, "invalid-request", detail, errors=faults) from None
+
+
+def _query(request: Request, known: set[str]) -> dict[str, str]:
+    if unknown := request.query_params.keys() - known:
+        names = ", ".join(sorted(known))
+        raise Problem(
+            400, "invalid-query", f"{min(unknown)[:100]!r} is unknown; there are: {names}"
+        )
+    return {name: value for name, value in request.query_params.items() if value}
+
+
+def _integer(text: str, name: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,9}", text):
+        raise Problem(400, "invalid-query", f"{name} is {text[:100]!r}; it must be a whole number")
+    return int(text)
+
+
+def _wait(text: str) -> int:
+    return min(_integer(text, "wait"), MAX_WAIT)
+
+
+def _preferred_wait(request: Request) -> int | None:
+    """Return the seconds of `Prefer: wait=N` (RFC 7240); what is malformed is ignored."""
+    found = re.search(r"(?:^|[,;\s])wait\s*=\s*([0-9]{1,9})\s*(?:$|[,;])",
+                      ",".join(request.headers.getlist("prefer")), re.IGNORECASE)  # fmt: skip
+    return None if found is None else min(int(found[1]), MAX_WAIT)
+
+
+def _idempotency_key(request: Request) -> str | None:
+    """Return the key of `Idempotency-Key`: a quoted string (RFC 8941), unquoted accepted."""
+    key = request.headers.get("idempotency-key")
+    if key is None:
+        return None
+    if len(key) >= 2 and key[0] == key[-1] == '"':
+        key = re.sub(r"\\([\"\\])", r"\1", key[1:-1])
+    if not key:
+        raise InvalidOption("the Idempotency-Key header is empty; send a text that is yours alone")
+    return key
+
+
+def _cursor(request: Request) -> int | None:
+    """Return the number to go on after; the header of a reconnecting browser wins."""
+    header = request.headers.get("last-event-id", "")
+    if re.fullmatch(r"[0-9]{1,15}", header):
+        return int(header)
+    after = _query(request, {"after"}).get("after")
+    return None if after is None else _integer(after, "after")

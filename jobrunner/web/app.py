@@ -1,0 +1,177 @@
+"""The Starlette app: the whole HTTP surface on one page, and how errors become statuses."""
+
+import html
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from http import HTTPStatus
+from pathlib import Path
+from typing import TypeAlias
+
+from pydantic_core import to_json
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from .. import errors
+from ..runner import JobRunner
+from .api import NO_STORE, Api
+from .openapi import openapi_document
+from .problems import Problem, problem_response
+from .security import LOCAL_HOSTS, Guard
+
+STATUS: dict[type[errors.JobRunnerError], int] = {
+    errors.JobNotFound: 404,
+    errors.JobGone: 410,
+    errors.JobNotFinal: 409,
+    errors.JobNotRetryable: 409,
+    errors.InvalidCursor: 400,
+    errors.PayloadTooLarge: 413,
+    errors.QueueFull: 503,
+    errors.RunnerNotStarted: 503,
+    errors.RunnerStopped: 503,
+    errors.UnknownJobType: 422,
+    errors.InvalidParams: 422,
+    errors.InvalidOption: 422,
+    errors.IdempotencyKeyReused: 422,
+}
+"""The one place where what the runner raises gets a status; anything else is a 500."""
+
+STATIC = Path(__file__).parent / "static"
+CSP = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+    "img-src 'self'; frame-ancestors 'none'; base-uri 'none'"
+)
+Endpoint: TypeAlias = Callable[[Request], Awaitable[Response]]
+
+
+def create_app(
+    runner: JobRunner,
+    *,
+    auth: str | None,
+    allowed_hosts: Iterable[str] = LOCAL_HOSTS,
+    debug: bool = False,
+    max_streams: int = 10_000,
+) -> Starlette:
+    """Make the app that serves `runner`.
+
+    Alone it starts and stops the runner with its own lifespan. Mounted in another app its lifespan
+    never runs: give `lifespan=runner.lifespan` to the outer one.
+
+    Args:
+        runner: The runner.
+        auth: The token that clients have to show; None leaves the door open, or to somebody else.
+        allowed_hosts: Host names the app is reached by, without a port; `*` for any.
+        debug: Whether errors carry tracebacks.
+        max_streams: How many event streams may be open at once.
+
+    Raises:
+        InvalidOption: The token is empty.
+    """
+    if auth is not None and not auth:
+        raise errors.InvalidOption(
+            "auth is an empty token; give a secret one, or None for no token"
+        )
+    return Starlette(
+        routes=_routes(Api(runner, debug=debug, max_streams=max_streams)),
+        middleware=[Middleware(Guard, token=auth, allowed_hosts=tuple(allowed_hosts))],
+        exception_handlers={
+            errors.JobRunnerError: _runner_error,
+            HTTPException: _http_error,
+            Exception: _internal_error,
+        },
+        lifespan=_lifespan(runner),
+    )
+
+
+def _routes(api: Api) -> list[BaseRoute]:
+    return [
+        _resource("/jobs", GET=api.list, POST=api.submit),
+        _resource("/jobs/{job_id}", GET=api.get, DELETE=api.forget),
+        _resource("/jobs/{job_id}/result", GET=api.result),
+        _resource("/jobs/{job_id}/cancel", POST=api.cancel),
+        _resource("/jobs/{job_id}/retry", POST=api.retry),
+        _resource("/jobs/{job_id}/stream", GET=api.stream),
+        _resource("/types", GET=api.types),
+        _resource("/healthz", GET=api.healthz),
+        _resource("/readyz", GET=api.readyz),
+        _resource("/openapi.json", GET=_openapi(api.runner)),
+        _resource("/", GET=_page),
+        Mount("/static", StaticFiles(directory=STATIC)),
+    ]
+
+
+def _resource(path: str, **methods: Endpoint) -> Route:
+    """A path and what its methods do; HEAD is GET without the body."""
+
+    async def endpoint(request: Request) -> Response:
+        method = "GET" if request.method == "HEAD" else request.method
+        return await methods[method](request)
+
+    return Route(path, endpoint, methods=list(methods))
+
+
+def _openapi(runner: JobRunner) -> Endpoint:
+    async def openapi(request: Request) -> Response:
+        document = openapi_document(runner, base=request.scope.get("root_path", ""))
+        return Response(to_json(document), media_type="application/json", headers=NO_STORE)
+
+    return openapi
+
+
+async def _page(request: Request) -> Response:
+    page = (STATIC / "index.html").read_text("utf-8")
+    base = f"{request.scope.get('root_path', '')}/"
+    return Response(
+        page.replace("{base}", html.escape(base)),
+        media_type="text/html",
+        headers=NO_STORE | {"Content-Security-Policy": CSP, "Referrer-Policy": "no-referrer"},
+    )
+
+
+async def _runner_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, errors.JobRunnerError)
+    status = next((STATUS[kind] for kind in type(error).__mro__ if kind in STATUS), 500)
+    faults = [
+        {"detail": fault["detail"], "pointer": f"#/params{fault['pointer'][1:]}"}
+        for fault in getattr(error, "errors", [])
+    ]
+    title = (type(error).__doc__ or error.code).partition("\n")[0].rstrip(".")
+    headers = {"Retry-After": "5"} if status == 503 else None
+    return problem_response(
+        status, error.code, str(error), title=title, errors=faults, headers=headers
+    )
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    if isinstance(error, Problem):
+        return problem_response(
+            error.status_code,
+            error.code,
+            error.detail,
+            errors=error.errors,
+            headers=error.headers,
+        )
+    code = HTTPStatus(error.status_code).phrase.lower().replace(" ", "-")
+    detail = f"{request.method} {request.url.path[:200]}: {error.detail}"
+    return problem_response(error.status_code, code, detail, headers=error.headers)
+
+
+async def _internal_error(request: Request, error: Exception) -> Response:
+    return problem_response(500, "internal-error", "something went wrong here; it is in the log")
+
+
+def _lifespan(runner: JobRunner) -> Callable[[Starlette], AbstractAsyncContextManager[None]]:
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        if runner.stats().state == "running":  # by whoever embeds both
+            yield
+        else:
+            async with runner:
+                yield
+
+    return lifespan

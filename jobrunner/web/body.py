@@ -1,0 +1,94 @@
+"""Request bodies: read up to a limit, parsed so that nothing in them can surprise later (S6)."""
+
+import json
+import re
+from typing import Any
+
+from starlette.requests import ClientDisconnect, Request
+
+from .problems import Problem
+
+MAX_BODY = 1_048_576
+"""Bytes of a body, counted while it is read."""
+MAX_DEPTH = 64
+"""Levels of arrays and objects."""
+MAX_DIGITS = 20
+"""Digits of an integer."""
+
+_STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*+"', re.DOTALL)
+_BRACKETS = re.compile(rb"[\[\]{}]")
+
+
+async def read_json(request: Request) -> Any:
+    """Return the body as JSON values; an empty one is an empty object.
+
+    Raises:
+        Problem: 413 when it is too large, 400 when it isn't JSON as RFC 8259 and RFC 7493 want it.
+    """
+    raw = await _read(request)
+    if not raw.strip():
+        return {}
+    _check_depth(raw)
+    try:
+        value = json.loads(
+            raw.decode("utf-8"),
+            object_pairs_hook=_object,
+            parse_int=_integer,
+            parse_constant=_constant,
+        )
+        if b"\\u" in raw:
+            json.dumps(value, ensure_ascii=False).encode("utf-8")  # a lone surrogate fails here
+    except ValueError as error:
+        raise Problem(400, "invalid-json", f"the body is not JSON: {_reason(error)}") from None
+    return value
+
+
+async def _read(request: Request) -> bytes:
+    chunks: list[bytes] = []
+    size = 0
+    try:
+        async for chunk in request.stream():
+            size += len(chunk)
+            if size > MAX_BODY:
+                raise Problem(413, "payload-too-large", f"the body is over {MAX_BODY} bytes")
+            chunks.append(chunk)
+    except ClientDisconnect:
+        raise Problem(400, "invalid-json", "the client left before its body had ended") from None
+    return b"".join(chunks)
+
+
+def _check_depth(raw: bytes) -> None:
+    depth = 0
+    for bracket in _BRACKETS.finditer(_STRINGS.sub(b"", raw)):
+        depth += 1 if bracket[0] in b"[{" else -1
+        if depth > MAX_DEPTH:
+            raise Problem(400, "invalid-json", f"the body is nested over {MAX_DEPTH} levels deep")
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the name {twice[:100]!r} stands twice in one object")
+    return found
+
+
+def _integer(digits: str) -> int:
+    if len(digits.lstrip("-")) > MAX_DIGITS:
+        raise ValueError(f"an integer has over {MAX_DIGITS} digits")
+    return int(digits)
+
+
+def _constant(name: str) -> float:
+    raise ValueError(f"{name} is no JSON number")
+
+
+def _reason(error: ValueError) -> str:
+    if isinstance(error, json.JSONDecodeError):
+        return f"{error.msg} at character {error.pos}"
+    if isinstance(error, UnicodeDecodeError):
+        return f"not UTF-8 at byte {error.start}"
+    if isinstance(error, UnicodeEncodeError):
+        return "a lone surrogate in a text"
+    return str(error)

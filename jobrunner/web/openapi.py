@@ -1,0 +1,221 @@
+"""The OpenAPI 3.1 document of a runner's HTTP surface, with one params schema for each job type."""
+
+import re
+from typing import Any
+
+from .. import __version__
+from ..handlers import Handler
+from ..runner import JobRunner
+from ..views import JobView
+from .api import CancelBody, SubmitBody
+
+JSON = "application/json"
+PROBLEM = "application/problem+json"
+REF = "#/components/schemas/"
+
+
+def openapi_document(runner: JobRunner, *, base: str) -> dict[str, Any]:
+    """Return the document; `base` is the path that the app is mounted at."""
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "jobrunner", "version": __version__},
+        "servers": [{"url": base or "/"}],
+        "security": [{"bearer": []}],
+        "paths": _paths(),
+        "components": {
+            "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}},
+            "schemas": _schemas(runner.job_types),
+        },
+    }
+
+
+def _schemas(handlers: list[Handler]) -> dict[str, Any]:
+    schemas: dict[str, Any] = {}
+    _add(
+        schemas,
+        "Job",
+        JobView.model_json_schema(mode="serialization", ref_template=REF + "{model}"),
+    )
+    schemas["Job"]["properties"]["links"] = {
+        "type": "object",
+        "additionalProperties": {"type": "string"},
+        "description": "Paths of the job: self, stream and, while it hasn't ended, cancel.",
+    }
+    schemas["Job"]["required"].append("links")
+    _add(schemas, "Cancel", CancelBody.model_json_schema())
+    schemas["Problem"] = _PROBLEM_SCHEMA
+    schemas["JobList"] = _object(
+        {
+            "jobs": {"type": "array", "items": {"$ref": REF + "Job"}},
+            "next_cursor": {"type": ["string", "null"]},
+        }
+    )
+    schemas["JobTypes"] = _object({"types": {"type": "array", "items": _JOB_TYPE_SCHEMA}})
+    submit = SubmitBody.model_json_schema()
+    schemas["Submit"] = (
+        {"oneOf": [_submit(submit, h, schemas) for h in handlers]} if handlers else submit
+    )
+    return schemas
+
+
+def _submit(generic: dict[str, Any], handler: Handler, schemas: dict[str, Any]) -> dict[str, Any]:
+    """Return the body of `POST /jobs` for one job type, its params as a schema of their own."""
+    name = re.sub(r"[^A-Za-z0-9._-]", "-", f"params-{handler.name}")
+    schema = handler.params_schema(ref_template=f"{REF}{name}.{{model}}")
+    nested = schema.pop("$defs", {})  # named after the type: two types may have models of one name
+    schemas |= {f"{name}.{model}": definition for model, definition in nested.items()}
+    schemas[name] = schema
+    properties = generic["properties"] | {
+        "type": {"const": handler.name},
+        "params": {"$ref": REF + name},
+    }
+    required = ["type", "params"] if schemas[name].get("required") else ["type"]
+    return {
+        "title": handler.name,
+        "description": handler.description,
+        "type": "object",
+        "properties": properties,
+        "required": required,
+        "additionalProperties": False,
+    }
+
+
+def _add(schemas: dict[str, Any], name: str, schema: dict[str, Any]) -> None:
+    """Put a schema where `$ref` finds it, and beside it the ones it refers to."""
+    schemas.update(schema.pop("$defs", {}))
+    schemas[name] = schema
+
+
+def _paths() -> dict[str, Any]:
+    job = _answer("The job", "Job")
+    wait = _query("wait", "Seconds to wait for the job's end, at most 30.", "integer")
+    prefer = _header("Prefer", "`wait=N` waits up to N seconds for the job's end (RFC 7240).")
+    key = _header("Idempotency-Key", "A second request with the same key gets the first one's job.")
+    filters = [
+        _query("status", "Only jobs with this status."),
+        _query("type", "Only jobs of this type."),
+        _query("session_id", "Only jobs of this session."),
+        _query("batch_id", "Only jobs of this batch."),
+        _query("limit", "How many at most; 50 if not given, never more than 200.", "integer"),
+        _query("cursor", "`next_cursor` of the page before."),
+    ]
+    after = _query("after", "Number of the last event seen.", "integer")
+    last = _header("Last-Event-ID", "The same, as a browser sends it.")
+    events = {"description": "Server-Sent Events", "content": {"text/event-stream": {}}}
+    done = {"description": "All events have been read; don't ask again."}
+    gone = {"description": "The id answers 410 from now on."}
+    return {
+        "/jobs": {
+            "post": _operation("submit", "Submit a job", {"202": job, "200": job},
+                               "400 413 422 503",
+                               body="Submit", parameters=[key, prefer]),
+            "get": _operation("listJobs", "List jobs, newest first",
+                              {"200": _answer("A page", "JobList")}, "400 422", parameters=filters),
+        },
+        "/jobs/{job_id}": _job_path(
+            get=_operation("getJob", "Look at a job", {"200": job}, "404 410",
+                           parameters=[wait, prefer]),
+            delete=_operation("forgetJob", "Forget a final job", {"204": gone}, "404 409 410"),
+        ),
+        "/jobs/{job_id}/result": _job_path(
+            get=_operation("getResult", "Get the bare result", {
+                "200": {"description": "The result", "content": {JSON: {"schema": {}}}},
+                "202": job,
+            }, "404 409 410"),
+        ),
+        "/jobs/{job_id}/cancel": _job_path(
+            post=_operation("cancelJob", "Ask a job to stop", {"200": job, "202": job},
+                            "400 404 410 422", body="Cancel"),
+        ),
+        "/jobs/{job_id}/retry": _job_path(
+            post=_operation("retryJob", "Run a final job again, as a new one", {"202": job},
+                            "404 409 410 503"),
+        ),
+        "/jobs/{job_id}/stream": _job_path(
+            get=_operation("streamJob", "Follow a job's events", {"200": events, "204": done},
+                           "400 404 410 503", parameters=[after, last]),
+        ),
+        "/types": {"get": _operation("listTypes", "List the job types",
+                                     {"200": _answer("The types", "JobTypes")}, "")},
+        "/healthz": {"get": _open("healthz", "Whether the process answers", "")},
+        "/readyz": {"get": _open("readyz", "Whether jobs are taken and started", "503")},
+    }  # fmt: skip
+
+
+def _operation(
+    name: str,
+    summary: str,
+    answers: dict[str, Any],
+    problems: str,
+    *,
+    body: str | None = None,
+    parameters: list[dict[str, Any]] | None = None,
+) -> dict[str, Any]:
+    changes = name not in ("listJobs", "getJob", "getResult", "streamJob", "listTypes")
+    statuses = f"401 403 415 {problems}" if changes else f"401 {problems}"
+    problem = {
+        "description": "A problem",
+        "content": {PROBLEM: {"schema": {"$ref": REF + "Problem"}}},
+    }
+    operation: dict[str, Any] = {
+        "operationId": name,
+        "summary": summary,
+        "responses": answers | dict.fromkeys(sorted(set(statuses.split())), problem),
+    }
+    if body is not None:
+        schema = {"schema": {"$ref": REF + body}}
+        operation["requestBody"] = {"content": {JSON: schema}, "required": body == "Submit"}
+    if parameters:
+        operation["parameters"] = parameters
+    return operation
+
+
+def _open(name: str, summary: str, problems: str) -> dict[str, Any]:
+    answer = {"description": "Yes", "content": {JSON: {"schema": {"type": "object"}}}}
+    operation = _operation(name, summary, {"200": answer}, problems)
+    for status in ("401", "403", "415"):
+        operation["responses"].pop(status, None)
+    return operation | {"security": []}
+
+
+def _job_path(**operations: dict[str, Any]) -> dict[str, Any]:
+    job_id = {"name": "job_id", "in": "path", "required": True, "schema": {"type": "string"}}
+    return {"parameters": [job_id], **operations}
+
+
+def _answer(description: str, schema: str) -> dict[str, Any]:
+    return {"description": description, "content": {JSON: {"schema": {"$ref": REF + schema}}}}
+
+
+def _query(name: str, description: str, kind: str = "string") -> dict[str, Any]:
+    return {"name": name, "in": "query", "description": description, "schema": {"type": kind}}
+
+
+def _header(name: str, description: str) -> dict[str, Any]:
+    return {"name": name, "in": "header", "description": description, "schema": {"type": "string"}}
+
+
+def _object(properties: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "object", "properties": properties, "required": list(properties)}
+
+
+_JOB_TYPE_SCHEMA = _object(
+    {
+        "type": {"type": "string"},
+        "description": {"type": "string"},
+        "params": {"type": "object", "description": "JSON schema of the params."},
+        "result": {"type": "object", "description": "JSON schema of the result."},
+    }
+)
+_PROBLEM_SCHEMA = _object(
+    {
+        "type": {"type": "string", "description": "Ends in the error's stable code."},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string"},
+    }
+)
+_PROBLEM_SCHEMA["properties"]["errors"] = {
+    "type": "array",
+    "items": _object({"detail": {"type": "string"}, "pointer": {"type": "string"}}),
+}

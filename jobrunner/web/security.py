@@ -1,0 +1,157 @@
+"""Who may come in: hosts, origins, tokens and content types, checked before anything else.
+
+Default deny: every unsafe method is protected because it is unsafe, not because it is on a list.
+"""
+
+import hashlib
+import hmac
+from collections.abc import Iterable
+from http.cookies import CookieError, SimpleCookie
+from urllib.parse import parse_qs, urlsplit
+
+from starlette.datastructures import Headers
+from starlette.responses import RedirectResponse, Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from .problems import Problem, problem_response
+
+LOCAL_HOSTS = ("localhost", "127.0.0.1", "[::1]", "testserver")
+"""Hosts that are allowed when none are named; `testserver` is the one of Starlette's TestClient."""
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+OPEN_PATHS = frozenset({"/healthz", "/readyz"})
+"""What answers without a token: a load balancer has none."""
+MAX_HEADERS = 16_384
+"""Bytes of all headers of a request."""
+
+
+class Guard:
+    """ASGI middleware that lets a request pass, or answers it with a problem document.
+
+    Args:
+        app: What it protects.
+        token: The secret that a client has to show; None when somebody else checks.
+        allowed_hosts: Host names, without a port, that the app is reached by; `*` for all.
+    """
+
+    def __init__(
+        self, app: ASGIApp, *, token: str | None, allowed_hosts: Iterable[str] = LOCAL_HOSTS
+    ) -> None:
+        self._app = app
+        self._digest = None if token is None else _digest(token.encode())
+        self._cookie = "" if token is None else f"jobrunner_{_digest(token.encode()).hex()[:8]}"
+        self._hosts = frozenset(host.lower() for host in allowed_hosts)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Check the request, and pass it on."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        try:
+            answer = self._check(scope)
+        except Problem as problem:
+            answer = problem_response(
+                problem.status_code, problem.code, problem.detail, headers=problem.headers
+            )
+        await (answer or self._app)(scope, receive, send)
+
+    def _check(self, scope: Scope) -> Response | None:
+        """Return None to let the request pass, or an answer.
+
+        Raises:
+            Problem: It may not pass.
+        """
+        headers = Headers(scope=scope)
+        if sum(len(name) + len(value) for name, value in headers.raw) > MAX_HEADERS:
+            raise Problem(431, "headers-too-large", f"the headers are over {MAX_HEADERS} bytes")
+        host = self._check_host(headers)
+        if scope["method"] not in SAFE_METHODS:
+            _check_origin(headers, host)
+            _check_content_type(headers)
+        path = scope["path"].removeprefix(scope.get("root_path", ""))
+        if self._digest is None or path in OPEN_PATHS or self._has_token(headers):
+            return None
+        if path in ("", "/") and scope["method"] == "GET":
+            return self._exchange(scope)
+        raise _UNAUTHORIZED
+
+    def _check_host(self, headers: Headers) -> str:
+        hosts = headers.getlist("host")
+        if len(hosts) != 1:
+            raise Problem(
+                400, "invalid-host", f"the request has {len(hosts)} Host headers; send one"
+            )
+        name = _without_port(hosts[0]).lower()
+        if name not in self._hosts and "*" not in self._hosts:
+            raise Problem(
+                400,
+                "invalid-host",
+                f"the host {name[:100]!r} is not allowed; name it in allowed_hosts",
+            )
+        return hosts[0].lower()
+
+    def _has_token(self, headers: Headers) -> bool:
+        shown = headers.get("authorization", "")
+        scheme, _, token = shown.partition(" ")
+        if scheme.lower() == "bearer" and self._matches(token.strip()):
+            return True
+        try:
+            cookie = SimpleCookie(headers.get("cookie", "")).get(self._cookie)
+        except CookieError:
+            return False
+        return cookie is not None and self._matches(cookie.value)
+
+    def _matches(self, token: str) -> bool:
+        """Compare digests: equal length, and a time that says nothing of the secret."""
+        assert self._digest is not None, "only asked when there is a token"
+        return hmac.compare_digest(_digest(token.encode("utf-8", "replace")), self._digest)
+
+    def _exchange(self, scope: Scope) -> Response:
+        """Take the token of the printed URL for a cookie that no script can read."""
+        token = parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])[0]
+        if not self._matches(token):
+            raise _UNAUTHORIZED
+        home = f"{scope.get('root_path', '')}/"
+        answer = RedirectResponse(home, status_code=303, headers={"Cache-Control": "no-store"})
+        answer.set_cookie(self._cookie, token, path=home, httponly=True, samesite="strict")
+        return answer
+
+
+_UNAUTHORIZED = Problem(
+    401,
+    "unauthorized",
+    "a token is needed: send it as `Authorization: Bearer <token>`, or open the URL that was "
+    "printed at the start",
+    headers={"WWW-Authenticate": "Bearer"},
+)
+
+
+def _check_origin(headers: Headers, host: str) -> None:
+    """Refuse what a page of another origin sends (https://fetch.spec.whatwg.org/#origin-header)."""
+    site = headers.get("sec-fetch-site", "none")
+    if site not in ("none", "same-origin"):
+        raise Problem(403, "forbidden", f"a {site[:20]} request may not change anything")
+    origin = headers.get("origin")
+    if origin is not None and urlsplit(origin).netloc.lower() != host:
+        raise Problem(
+            403, "forbidden", f"a request from origin {origin[:100]!r} may not change anything"
+        )
+
+
+def _check_content_type(headers: Headers) -> None:
+    empty = headers.get("content-length", "0") == "0" and "transfer-encoding" not in headers
+    kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/json" and not (empty and not kind):
+        raise Problem(
+            415,
+            "unsupported-media-type",
+            f"the content type is {kind[:100]!r}; send application/json",
+        )
+
+
+def _digest(token: bytes) -> bytes:
+    return hashlib.sha256(token).digest()
+
+
+def _without_port(host: str) -> str:
+    name, colon, port = host.rpartition(":")
+    return name if colon and port.isdigit() else host

@@ -1,0 +1,145 @@
+"""A job's events as Server-Sent Events (WHATWG HTML, 9.2), read from its log by number.
+
+A stream keeps no queue: it remembers a number, reads what is newer, sends it and waits. A reader
+that is slow makes its own stream wait, and nobody else; what the log has dropped meanwhile comes
+as a gap.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from ..events import Event, Reading, gap
+from ..jobs import Job
+from ..views import event_json
+from .problems import problem_response
+
+HEARTBEAT = 15.0
+"""Seconds of silence after which a comment is sent, so that nothing in between hangs up."""
+BATCH = 100
+"""Events that are sent in one piece at most."""
+HEADERS = [
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-store"),
+    (b"x-accel-buffering", b"no"),
+]
+
+
+class StreamPlaces:
+    """How many streams are open, and how many may be."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.open = 0
+
+
+class EventStream(Response):
+    """A response that sends a job's events above `after`, and those that come, until its end.
+
+    Args:
+        job: The job's record.
+        after: Number to go on after; None for a snapshot and everything that is kept.
+        snapshot: Makes the job as JSON, as it stands when called.
+        places: Where a place is claimed and released: here, since a body that was never started
+            never runs its `finally` (S3).
+    """
+
+    def __init__(
+        self, job: Job, *, after: int | None, snapshot: Callable[[], bytes], places: StreamPlaces
+    ) -> None:
+        self.status_code = 200
+        self.background = None
+        self._job = job
+        self._after = after
+        self._snapshot = snapshot
+        self._places = places
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve the stream."""
+        if self._places.open >= self._places.limit:
+            answer = problem_response(
+                503,
+                "too-many-streams",
+                f"{self._places.limit} streams are open, the limit; poll the job instead",
+                headers={"Retry-After": "5"},
+            )
+            await answer(scope, receive, send)
+            return
+        self._places.open += 1
+        try:
+            await self._serve(scope, receive, send)
+        finally:
+            self._places.open -= 1
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
+        gone = asyncio.get_running_loop().create_task(_disconnected(receive), name="stream")
+        try:
+            if scope["method"] != "HEAD":
+                await self._send_events(send, gone)
+        finally:
+            gone.cancel()
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _send_events(self, send: Send, gone: "asyncio.Task[None]") -> None:
+        log = self._job.log
+        head, after = b"retry: 1000\n\n", self._after
+        if after is None:
+            head, after = head + self._snapshot_frame(), 0
+        await _send(send, head)
+        while not gone.done():
+            reading = log.read(after, limit=BATCH)
+            if reading.events or reading.missed:
+                await _send(send, self._frames(reading, resumed=self._after is not None))
+                after = reading.last
+            elif log.closed:
+                return
+            elif not await self._something(after, gone):
+                await _send(send, b": still here\n\n")
+
+    def _frames(self, reading: Reading, *, resumed: bool) -> bytes:
+        frames = [self._frame(event) for event in reading.events]
+        if reading.missed:
+            lost = self._frame(gap(self._job.id, self._job.updated_at, reading))
+            frames[:0] = [lost, self._snapshot_frame()] if resumed else [lost]
+        return b"".join(frames)
+
+    def _frame(self, event: Event) -> bytes:
+        data = event_json(event, job=self._job)
+        return b"id: %d\nevent: %b\ndata: %b\n\n" % (event.seq, event.type.encode(), data)
+
+    def _snapshot_frame(self) -> bytes:
+        """A snapshot has no id: it is no event of the log, and nothing resumes after it."""
+        data = b'%b,"seq":%d}' % (self._snapshot()[:-1], self._job.log.last)
+        return b"event: snapshot\ndata: %b\n\n" % data
+
+    async def _something(self, after: int, gone: "asyncio.Task[None]") -> bool:
+        """Wait for an event or the client's leaving; return False when nothing came in time."""
+        log, loop = self._job.log, asyncio.get_running_loop()
+        waiter: asyncio.Future[None] = loop.create_future()
+
+        def wake(_: object = None) -> None:
+            if not waiter.done():
+                waiter.set_result(None)
+
+        timer = loop.call_later(HEARTBEAT, wake)
+        gone.add_done_callback(wake)
+        log.add_waiter(waiter, after)
+        try:
+            await waiter
+        finally:
+            log.remove_waiter(waiter)
+            gone.remove_done_callback(wake)
+            timer.cancel()
+        return log.last > after or log.closed or gone.done()
+
+
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _send(send: Send, body: bytes) -> None:
+    await send({"type": "http.response.body", "body": body, "more_body": True})
