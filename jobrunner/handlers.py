@@ -198,7 +198,7 @@ def make_handler(
     """
     if not callable(function):
         raise InvalidHandler(f"{function!r} is not a function")
-    name = name or str(getattr(_called(function), "__name__", type(function).__name__))
+    name = name or str(getattr(_whole(function), "__name__", type(function).__name__))
     if len(name) > MAX_NAME or not name.isprintable():
         raise InvalidHandler(
             f"{name!r:.60} can't name a job type; take 1 to {MAX_NAME} printable characters"
@@ -213,7 +213,7 @@ def make_handler(
         name=name,
         function=function,
         kind=_kind(function),
-        description=description or (inspect.getdoc(function) or "").partition("\n\n")[0],
+        description=description or (inspect.getdoc(_whole(function)) or "").partition("\n\n")[0],
         params=_params_adapter(name, own, annotations) if own else None,
         result=_result_adapter(function, annotations, name),
         context_name=context_name,
@@ -223,10 +223,16 @@ def make_handler(
     )
 
 
-def _called(function: Function) -> Function:
-    """Return the function proper, behind a partial or an object that can be called."""
+def _whole(function: Function) -> Function:
+    """Return the function that a partial is of."""
     while isinstance(function, functools.partial):
         function = function.func
+    return function
+
+
+def _called(function: Function) -> Function:
+    """Return what has the annotations: of an object that can be called, its `__call__`."""
+    function = _whole(function)
     return function if inspect.isroutine(function) else type(function).__call__
 
 
