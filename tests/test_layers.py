@@ -1,0 +1,66 @@
+"""Imports point one way, and what hazards forbid is nowhere in the package."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import jobrunner
+
+ROOT = Path(jobrunner.__file__).parent
+FILES = sorted(p for p in ROOT.rglob("*.py") if p != ROOT / "__init__.py")
+SAMPLES = {"demo_suite"}
+"""What jobs work on; no part of the package."""
+ORDER = """
+    errors limits events timers retry jobs views output commands inbox context results handlers pages
+    store queue engines worker pool submission handles job_types lookup runner batches webhooks
+    web|client|tools server demo cli __main__ testing
+""".split()
+RANK = {name: rank for rank, names in enumerate(ORDER) for name in names.split("|")}
+SOURCES = [pytest.param(p, id=str(p.relative_to(ROOT))) for p in FILES]
+
+
+def layer(path: Path) -> str:
+    return path.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Yield the layers that a file imports, wherever in it the import stands."""
+    package = ["jobrunner", *path.relative_to(ROOT).parts[:-1]]
+    for node in ast.walk(ast.parse(path.read_text())):
+        names = [alias.name for alias in getattr(node, "names", []) if isinstance(alias, ast.alias)]
+        if isinstance(node, ast.ImportFrom):
+            start = package[: len(package) - node.level + 1] if node.level else []
+            module = [*start, *(node.module or "").split(".")] if node.module else start
+            names = [".".join([*module, name]) for name in names]
+        parts = [name.split(".") for name in names]
+        yield from (p[1] for p in parts if p[0] == "jobrunner" and p[1:] and p[1] != "__version__")
+
+
+@pytest.mark.parametrize("path", [p for p in SOURCES if layer(p.values[0]) not in SAMPLES])  # type: ignore[arg-type]  # each value is a path
+def test_imports_only_what_stands_before_it(path: Path) -> None:
+    """One order, so that every module can be read, and tested, without those after it."""
+    own = layer(path)
+    later = [name for name in imports(path) if name != own and RANK[name] >= RANK[own]]
+    assert later == []
+
+
+def test_the_client_imports_only_what_goes_over_the_wire() -> None:
+    """Who talks to a server shouldn't load one."""
+    known = {"errors", "limits", "events", "jobs", "views", "client"}
+    assert [n for p in FILES if layer(p) == "client" for n in imports(p) if n not in known] == []
+
+
+@pytest.mark.parametrize("path", SOURCES)
+def test_uses_nothing_that_loses_cancellations_or_updates(path: Path) -> None:
+    """`wait_for` swallows cancels on 3.11 (T2), and `x += await f()` loses updates (T8)."""
+    banned = {"wait_for", "gather", "ensure_future"}
+    banned |= set() if path.name == "commands.py" else {"shield"}
+    found = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        name = getattr(node, "attr", getattr(node, "name", getattr(node, "id", None)))
+        updates = isinstance(node, ast.AugAssign)
+        if name in banned or (updates and any(isinstance(n, ast.Await) for n in ast.walk(node))):
+            found.append(ast.unparse(node))
+    assert found == []
