@@ -33,6 +33,7 @@ class _NoSelector:
         if timeout is None:
             raise Deadlock("nothing is ready, no timer is set, and the main task isn't done")
         if timeout > 0:
+            self._loop.at_rest()
             self._loop.jump(timeout)
         return []
 
@@ -41,6 +42,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
     """The loop. Without a seed, ready callbacks run in the usual order."""
 
     _ready: "deque[asyncio.Handle]"
+    _scheduled: list[asyncio.TimerHandle]
 
     def __init__(self, seed: int | None = None) -> None:
         super().__init__()
@@ -48,6 +50,10 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         self._selector = _NoSelector(self)
         self._random = None if seed is None else Random(seed)
         self.steps = 0
+        self.after_step: Callable[[], None] = _nothing
+        """Called when a round of ready callbacks has run."""
+        self.at_rest: Callable[[], None] = _nothing
+        """Called when nothing can happen any more before time passes."""
 
     def time(self) -> float:
         return self._now
@@ -55,6 +61,10 @@ class SimulatedLoop(asyncio.BaseEventLoop):
     def jump(self, seconds: float) -> None:
         """Let time pass."""
         self._now += seconds
+
+    def timers(self) -> list[asyncio.TimerHandle]:
+        """Return what is set to happen later."""
+        return [timer for timer in self._scheduled if not timer.cancelled()]
 
     def _run_once(self) -> None:
         self.steps += 1
@@ -64,12 +74,17 @@ class SimulatedLoop(asyncio.BaseEventLoop):
             self._ready.clear()
             self._ready.extend(handles)
         super()._run_once()  # type: ignore[misc]  # the one method of the loop that typeshed hides
+        self.after_step()
 
     def _process_events(self, event_list: list[Any]) -> None:
         pass
 
     def _write_to_self(self) -> None:
         pass
+
+
+def _nothing() -> None:
+    pass
 
 
 def unix_now() -> float:

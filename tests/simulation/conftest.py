@@ -1,0 +1,36 @@
+"""What both campaigns need: quiet, cheap garbage collection, and long runs only when asked for."""
+
+import gc
+import logging
+import os
+from collections.abc import Iterator
+
+import pytest
+
+
+@pytest.fixture
+def quiet() -> Iterator[None]:
+    """Silence logging and leave garbage to the campaign: both would cost more than the runner.
+
+    What is there already is frozen, so that a collection only looks at the scenarios' own.
+    """
+    logging.disable(logging.CRITICAL)
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    yield
+    gc.enable()
+    gc.unfreeze()
+    logging.disable(logging.NOTSET)
+
+
+@pytest.fixture
+def by_hand(request: pytest.FixtureRequest) -> None:
+    """Skip a soak, unless it is asked for with `-m soak`."""
+    if "soak" not in request.config.option.markexpr:
+        pytest.skip("a long campaign; run it with -m soak")
+
+
+def setting(name: str, default: int) -> int:
+    """Return a number from the environment."""
+    return int(os.environ.get(name, default))
