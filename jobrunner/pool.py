@@ -38,14 +38,18 @@ class WorkerPool:
         self.size = size
         if self._running:
             self._fill()
-            staying = [task for task in self._tasks if task not in self._leaving]
-            idle_last = sorted(staying, key=lambda task: self._tasks[task].job is None)
-            for task in idle_last[size:]:
-                self._dismiss(task)
+            idle = [task for task, seat in self._tasks.items() if seat.job is None]
+            for task in idle:
+                if task not in self._leaving and self._too_many():
+                    self._dismiss(task)
+
+    def _too_many(self) -> bool:
+        """Whether a worker that has no job should leave: the busy ones are enough, or more."""
+        return len(self._tasks) - len(self._leaving) > self.size
 
     def _fill(self) -> None:
         while len(self._tasks) - len(self._leaving) < self.size:
-            seat = Seat()
+            seat = Seat(self._too_many)
             task = asyncio.get_running_loop().create_task(
                 self._workers.work(seat), name="jobrunner worker"
             )

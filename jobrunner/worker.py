@@ -57,6 +57,8 @@ class Attempt:
 class Seat:
     """A worker coroutine's place in the pool, with the job that it holds."""
 
+    superfluous: Callable[[], bool]
+    """Whether the pool has been made smaller, and can do without a worker."""
     job: Job | None = None
 
 
@@ -104,12 +106,15 @@ class Workers:
         self._max_result = max_result
 
     async def work(self, seat: Seat) -> None:
-        """Carry out one job after the other. Cancelled, it ends when the job in hand has."""
+        """Carry out one job after the other, until there are too many workers.
+
+        Cancelled, it ends when the job in hand has.
+        """
         while True:
             seat.job = await self._queue.get()
             leaving = await self._released(self.begin(seat.job))
             seat.job = None
-            if leaving:
+            if leaving or seat.superfluous():
                 return
 
     async def _released(self, attempt: Attempt) -> bool:
