@@ -192,10 +192,8 @@ async def test_a_command_may_clean_up_when_it_is_asked_to_end() -> None:
     assert pids.said[1:] == [("stderr", "cleaned\n")]
 
 
-@pytest.mark.slow
 async def test_children_that_outlive_the_leader_are_killed() -> None:
-    """P2: the leader dies of SIGTERM at once, its child has trapped it; the group gets SIGKILL
-    (slow: the child holds the pipes for the second that they are read on)."""
+    """P2: the leader dies of SIGTERM at once, its child has trapped it; the group gets SIGKILL."""
     pids = Pids(2)
     task = start("sh -c 'trap \"\" TERM; echo $$; sleep 60; sleep 60' & echo $$; wait", pids)
     tree = await pids.started()
