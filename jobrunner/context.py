@@ -38,6 +38,7 @@ class JobContext:
         self._inbox = Inbox(loop)
         self._attempt = job.attempt
         self._cancel_requested = False
+        self._ended = False
 
     @property
     def job_id(self) -> str:
@@ -76,6 +77,11 @@ class JobContext:
         A coroutine is cancelled as well; a thread has to look here, or at `check_cancelled`.
         """
         return self._cancel_requested
+
+    @property
+    def ended(self) -> bool:
+        """Whether this attempt is over; a handler that still runs then was given up as stuck."""
+        return self._ended
 
     def check_cancelled(self) -> None:
         """Raise `asyncio.CancelledError` when this attempt is to stop; call it in long loops."""
@@ -185,6 +191,7 @@ class JobContext:
 
     def _close(self) -> None:
         """Take what threads have on the way, and nothing after; for the worker only."""
+        self._ended = True
         self._inbox.close()
 
 

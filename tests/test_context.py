@@ -35,7 +35,9 @@ def both(first: Act, second: Act) -> Act:
     return act
 
 
-async def watched(act: Act, **options: Unpack[SubmitOptions]) -> list[tuple[str, Mapping[str, Any]]]:
+async def watched(
+    act: Act, **options: Unpack[SubmitOptions]
+) -> list[tuple[str, Mapping[str, Any]]]:
     """Run a handler that does `act`, and return the events between its start and its end."""
     events = [event async for event in (await ran(act, **options)).events()]
     return [(event.type, event.data) for event in events[2:-1]]
@@ -50,7 +52,7 @@ async def ran(act: Act, **options: Unpack[SubmitOptions]) -> JobHandle[None]:
         act(ctx)
 
     async with runner:
-        job = await runner.submit(handler, **options)
+        job: JobHandle[None] = await runner.submit(handler, **options)
         await job.result()
     return job
 

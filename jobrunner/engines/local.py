@@ -4,12 +4,10 @@ import asyncio
 import contextvars
 import threading
 from collections.abc import Mapping
-from typing import Any, TypeAlias
+from typing import Any
 
 from ..context import JobContext
 from ..handlers import Handler, Kind
-
-_Outcome: TypeAlias = tuple[Any, BaseException | None]
 
 
 class LocalEngine:
@@ -34,21 +32,22 @@ async def _exhaust(handler: Handler, context: JobContext, arguments: Mapping[str
 
 
 async def _in_thread(handler: Handler, context: JobContext, arguments: Mapping[str, Any]) -> Any:
-    """Call the function in a thread of its own, and wait for it whatever happens.
+    """Call the function in a thread of its own, and wait for it until the attempt is given up.
 
     A thread can't be cancelled: it is told by `context.cancel_requested`, and what it does then
     decides. A pool would be filled by a few that never end (T10), and a daemon thread is not
     joined when the interpreter exits.
     """
     loop = asyncio.get_running_loop()
-    ended: asyncio.Future[_Outcome] = loop.create_future()
+    ended: asyncio.Future[None] = loop.create_future()
+    outcome: list[tuple[Any, BaseException | None]] = []  # emptied below, as no future can be (T12)
 
     def work() -> None:
         try:
-            outcome: _Outcome = (handler.call(context, arguments), None)
+            outcome.append((handler.call(context, arguments), None))
         except BaseException as error:
-            outcome = (None, error)
-        _tell(loop, ended, outcome)
+            outcome.append((None, error))
+        _tell(loop, ended)
 
     run = contextvars.copy_context().run
     threading.Thread(target=run, args=(work,), name=context.job_id, daemon=True).start()
@@ -56,17 +55,20 @@ async def _in_thread(handler: Handler, context: JobContext, arguments: Mapping[s
         try:
             await asyncio.wait([ended])
         except asyncio.CancelledError:
-            continue  # the thread can't be; `check_cancelled` raises it there
-    value, error = ended.result()
-    if error is not None:
-        raise error
-    return value
-
-
-def _tell(
-    loop: asyncio.AbstractEventLoop, ended: "asyncio.Future[_Outcome]", outcome: _Outcome
-) -> None:
+            if context.ended:  # nobody waits for the value, and the loop is closing
+                raise
+            # the thread can't be cancelled; `check_cancelled` raises it there
+    value, error = outcome.pop()
     try:
-        loop.call_soon_threadsafe(ended.set_result, outcome)
+        if error is not None:
+            raise error
+        return value
+    finally:
+        del error  # it holds this frame, which would hold it
+
+
+def _tell(loop: asyncio.AbstractEventLoop, ended: "asyncio.Future[None]") -> None:
+    try:
+        loop.call_soon_threadsafe(ended.set_result, None)
     except RuntimeError:
         pass  # the loop is closed: the runner has stopped without this thread
