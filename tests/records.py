@@ -8,7 +8,7 @@ from jobrunner.events import EventLog
 from jobrunner.jobs import Job
 
 
-def make_job(number: int = 1, **fields: Any) -> Job:
+def make_job(number: int = 1, kind: type[Job] = Job, /, **fields: Any) -> Job:
     """Return a pending job as submit would have made it."""
     given: dict[str, Any] = {
         "id": f"job_{number:032x}",
@@ -18,7 +18,7 @@ def make_job(number: int = 1, **fields: Any) -> Job:
         "created_at": 1_000.0,
         "log": EventLog(),
     }
-    return Job(**(given | fields))
+    return kind(**(given | fields))
 
 
 def state_of(job: Job) -> Mapping[str, Any]:

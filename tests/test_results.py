@@ -1,0 +1,148 @@
+"""A handler's value becomes JSON once, or fails there and says where (Q9)."""
+
+import asyncio
+import math
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+from pydantic import BaseModel, SecretStr, computed_field
+from pydantic_core import from_json
+
+from jobrunner import InvalidResult, PayloadTooLarge
+from jobrunner.results import SAFE_JSON, dump_result
+
+MEGABYTE = 1_048_576
+
+
+class Colour(StrEnum):
+    RED = "red"
+
+
+class Model(BaseModel):
+    path: Path
+    secret: SecretStr
+
+
+@dataclass
+class Point:
+    x: int
+    y: float
+
+
+class RaisesWhenSerialised(BaseModel):
+    @computed_field  # type: ignore[prop-decorator]  # as pydantic documents it
+    @property
+    def broken(self) -> int:
+        raise KeyboardInterrupt
+
+
+class HostileKey:
+    def __repr__(self) -> str:
+        raise RuntimeError("no repr")
+
+
+class HostileItems(dict[str, Any]):
+    def items(self) -> Any:
+        raise RuntimeError("no items")
+
+
+class HostileClass:
+    @property  # type: ignore[misc]  # hostile on purpose
+    def __class__(self) -> Any:
+        raise RuntimeError("no class")
+
+
+def nested(depth: int) -> Any:
+    value: Any = 1
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+def circle() -> Any:
+    inner: dict[str, Any] = {}
+    inner["again"] = [inner]
+    return inner
+
+
+def pieces() -> Iterator[int]:
+    yield from (1, 2)
+
+
+@pytest.mark.parametrize(("value", "raw"), [
+    (None, b"null"), (True, b"true"), (12, b"12"), (0.1, b"0.1"),
+    ("ä€\x00", '"ä€\\u0000"'.encode()),
+    ([], b"[]"), ({"a": (1, 2)}, b'{"a":[1,2]}'), ({1: 2, None: 3}, b'{"1":2,"None":3}'),
+    (math.nan, b"null"), ([math.inf, -math.inf], b"[null,null]"),
+    ({3}, b"[3]"), (frozenset(), b"[]"), (b"text", b'"text"'), (pieces(), b"[1,2]"),
+    (OrderedDict(b=1, a=2), b'{"b":1,"a":2}'),
+    (datetime(2026, 11, 22, 3, tzinfo=UTC), b'"2026-11-22T03:00:00Z"'),
+    (Decimal("1.10"), b'"1.10"'), (UUID(int=1), b'"00000000-0000-0000-0000-000000000001"'),
+    (Path("/tmp"), b'"/tmp"'), (Colour.RED, b'"red"'), (Point(1, 2.5), b'{"x":1,"y":2.5}'),
+    (Model(path=Path("/a"), secret=SecretStr("x")), b'{"path":"/a","secret":"**********"}'),
+    (10**4_000, b"1" + b"0" * 4_000), (nested(150), b"[" * 150 + b"1" + b"]" * 150),
+])  # fmt: skip
+def test_keeps_a_value_as_json(value: Any, raw: bytes) -> None:
+    """What a handler may return is what anybody can read; NaN becomes null, as in JavaScript."""
+    assert dump_result(value, limit=MEGABYTE) == raw
+
+
+BAD: list[Any] = [
+    pytest.param(lambda: object(), "result (object) can't be JSON: Unable", id="object"),
+    pytest.param(lambda: {"a": [1, {"b": object()}]}, "result['a'][1]['b'] (object)", id="place"),
+    pytest.param(lambda: ("x", b"\xff"), "result[1] (bytes)", id="bytes"),
+    pytest.param(lambda: "half \ud800", "result (str)", id="surrogate"),
+    pytest.param(lambda: {"\ud800": 1}, "result (dict)", id="surrogate key"),
+    pytest.param(lambda: [10**5_000], "result[0] (int)", id="5,000 digits"),
+    pytest.param(lambda: nested(220), "(list) can't be JSON: recursion limit", id="220 deep"),
+    pytest.param(lambda: nested(100_000), "..., nested deeper than 100 levels", id="100,000 deep"),
+    pytest.param(circle, "result['again'][0]['again'][0]['again'][..., nested", id="circle"),
+    pytest.param(lambda: {"k" * 1_000: object()}, "result['" + "k" * 59 + "] (", id="long key"),
+    pytest.param(lambda: [asyncio.Future], "result[0] (type)", id="class"),
+    pytest.param(lambda: RaisesWhenSerialised(), "result (RaisesWhenSerialised)", id="raises"),
+    pytest.param(lambda: [RaisesWhenSerialised()], "result[0] (Raises", id="raises inside"),
+    pytest.param(lambda: {HostileKey(): object()}, "result can't be JSON", id="hostile key"),
+    pytest.param(lambda: HostileItems(a=object()), "result can't be JSON", id="hostile items"),
+    pytest.param(lambda: HostileClass(), "result can't be JSON", id="hostile class"),
+]
+
+
+@pytest.mark.parametrize(("make", "said"), BAD)
+def test_names_the_part_that_can_not_be_json(make: Callable[[], Any], said: str) -> None:
+    """The place saves a search through a large value, and finding it can't fail (T13)."""
+    with pytest.raises(InvalidResult) as refused:
+        dump_result(make(), limit=MEGABYTE)
+    assert said in str(refused.value)
+    assert len(str(refused.value)) < 2_000
+
+
+@pytest.mark.parametrize("depth", [*range(195, 205), 255, 256])
+def test_whatever_is_kept_can_be_read_again(depth: int) -> None:
+    """What could be written and not read would break every list that the job is in."""
+    try:
+        raw = dump_result(nested(depth), limit=MEGABYTE)
+    except InvalidResult:
+        return
+    assert from_json(raw) == nested(depth)
+
+
+def test_json_below_the_safe_size_can_be_read_whatever_it_is() -> None:
+    """Small results are not parsed, so the size below which they needn't be has to be right."""
+    deepest = b"[" * (SAFE_JSON // 2) + b"]" * (SAFE_JSON // 2)
+    assert from_json(deepest) is not None
+    assert from_json(b"9" * SAFE_JSON) == int("9" * SAFE_JSON)
+
+
+def test_refuses_what_is_over_the_limit() -> None:
+    """One large result must not push out ten thousand others (Q10)."""
+    assert dump_result("x" * 8, limit=10) == b'"xxxxxxxx"'
+    with pytest.raises(PayloadTooLarge, match="the result is 11 bytes of JSON; the limit is 10"):
+        dump_result("x" * 9, limit=10)

@@ -1,0 +1,408 @@
+"""Jobs by id, the ways to list them, and how they are forgotten."""
+
+import asyncio
+import weakref
+from collections.abc import Mapping
+from typing import Any, cast
+
+import pytest
+
+from jobrunner import JobGone, JobNotFinal, JobNotFound, JobStatus, Retention
+from jobrunner.events import Event, EventLog
+from jobrunner.jobs import Job, cancel, complete, start
+from jobrunner.store import BLOCK, JobStore
+from jobrunner.timers import Timers
+from tests.records import make_job
+from tests.simulation.loop import EPOCH, SimulatedLoop, unix_now, virtual_time
+
+
+def opened(**retention: Any) -> tuple[JobStore, Timers]:
+    timers = Timers()
+    timers.open(asyncio.get_running_loop())
+    feed = EventLog()
+    return JobStore(
+        retention=Retention(**retention), feed=feed, now=unix_now, timers=timers
+    ), timers
+
+
+def add(store: JobStore, number: int, **fields: Any) -> Job:
+    job = make_job(number, **fields)
+    store.add(job, {"status": job.status})
+    return job
+
+
+def begin(store: JobStore, job: Job) -> None:
+    start(job, unix_now())
+    store.save(job, "status", {"status": job.status})
+
+
+def end(store: JobStore, job: Job) -> None:
+    begin(store, job)
+    complete(job, unix_now(), b"1")
+    store.save(job, "done", {"status": job.status})
+
+
+def numbers(store: JobStore, filters: Mapping[str, str | None], limit: int = 1_000) -> list[int]:
+    return [job.number for job in store.page(filters, limit=limit).jobs]
+
+
+def counted(store: JobStore) -> dict[str, int]:
+    return {status.value: count for status, count in store.counts.items() if count}
+
+
+class Watched(Job):
+    """Counts how often somebody looks at its session."""
+
+    looks = 0
+
+    def __getattribute__(self, name: str) -> Any:
+        if name == "session_id":
+            Watched.looks += 1
+        return super().__getattribute__(name)
+
+
+@virtual_time
+async def test_a_new_job_is_there_with_its_first_event() -> None:
+    """Whoever got an id finds the job, and an event to begin at."""
+    store, _ = opened()
+    job = add(store, 1, session_id="s", batch_id="b", idempotency_key="k")
+    first = Event(1, job.id, "status", EPOCH, {"status": "pending"})
+    assert store.get(job.id) is job
+    assert store.by_key("k") is job
+    assert (len(store), counted(store), job.updated_at) == (1, {"pending": 1}, EPOCH)
+    assert (job.log.read().events, store.feed.read().events) == ([first], [first])
+
+
+@virtual_time
+async def test_a_change_and_its_event_are_seen_together() -> None:
+    """State and event are never seen apart: one synchronous step."""
+    store, _ = opened()
+    job = add(store, 1)
+    await asyncio.sleep(5)
+    begin(store, job)
+    assert job.log.read(1).events == [Event(2, job.id, "status", EPOCH + 5, {"status": "running"})]
+    assert (job.updated_at, counted(store), job.listed_as) == (EPOCH + 5, {"running": 1}, "running")
+
+
+@virtual_time
+async def test_the_end_closes_the_log() -> None:
+    """Each open stream ends."""
+    store, _ = opened()
+    job = add(store, 1)
+    begin(store, job)
+    assert not job.log.closed
+    complete(job, unix_now(), b"1")
+    store.save(job, "done", {"status": job.status})
+    assert (job.log.closed, counted(store)) == (True, {"completed": 1})
+
+
+@virtual_time
+async def test_log_lines_and_output_stay_with_their_job() -> None:
+    """One talkative job must not push everybody's ends out of the feed."""
+    store, _ = opened()
+    job = add(store, 1)
+    for kind in ("log", "output", "progress"):
+        store.save(job, cast(Any, kind), {"text": "x"})
+    assert [event.type for event in job.log.read().events] == [
+        "status",
+        "log",
+        "output",
+        "progress",
+    ]
+    assert [event.type for event in store.feed.read().events] == ["status", "progress"]
+
+
+@virtual_time
+async def test_an_unknown_id_was_never_there() -> None:
+    """A clear error, cut to what fits a line."""
+    store, _ = opened()
+    with pytest.raises(JobNotFound, match="there is no job 'nope'"):
+        store.get("nope")
+    with pytest.raises(JobNotFound) as refused:
+        store.get("x" * 10_000)
+    assert len(str(refused.value)) < 130
+    assert store.by_key("nope") is None
+
+
+@virtual_time
+async def test_lists_the_newest_first() -> None:
+    """Over several blocks, in whatever order the jobs change."""
+    store, _ = opened()
+    for number in range(1, 200):
+        add(store, number)
+    assert numbers(store, {}) == list(range(199, 0, -1))
+
+
+@virtual_time
+async def test_lists_what_every_filter_matches() -> None:
+    """Filters are combined, and None matches everything."""
+    store, _ = opened()
+    for number in range(1, 200):
+        job = add(store, number, type="ab"[number % 2], session_id="s" if number % 3 else None,
+                  batch_id="b" if number % 5 == 0 else None)  # fmt: skip
+        if number % 7 == 0:
+            end(store, job)
+    down = range(199, 0, -1)
+    assert numbers(store, {"type": "a"}) == [n for n in down if n % 2 == 0]
+    assert numbers(store, {"session_id": "s"}) == [n for n in down if n % 3]
+    assert numbers(store, {"batch_id": "b", "type": None}) == [n for n in down if n % 5 == 0]
+    assert numbers(store, {"status": "completed", "type": "b", "session_id": "s"}) == [
+        n for n in down if n % 7 == 0 and n % 2 and n % 3
+    ]
+    assert numbers(store, {"session_id": "nobody's"}) == []
+
+
+@virtual_time
+async def test_jobs_far_apart_match_together_nowhere() -> None:
+    """A block in which one filter has nothing is passed over."""
+    store, _ = opened()
+    add(store, 1, type="a", session_id="s")
+    add(store, 10 * BLOCK, type="a")
+    add(store, 20 * BLOCK, session_id="s")
+    assert numbers(store, {"type": "a", "session_id": "s"}) == [1]
+
+
+@pytest.mark.parametrize("limit", [1, 3, 63, 64, 65, 150])
+def test_pages_follow_each_other_without_a_hole(limit: int) -> None:
+    """Every job once, whatever the size of the page, and no cursor at the end."""
+
+    @virtual_time
+    async def scenario() -> None:
+        store, _ = opened()
+        for number in range(1, 151):
+            add(store, number)
+        seen: list[int] = []
+        page = store.page({}, limit=limit)
+        seen += [job.number for job in page.jobs]
+        while page.next_cursor is not None:
+            page = store.page({}, limit=limit, cursor=page.next_cursor)
+            seen += [job.number for job in page.jobs]
+        assert seen == list(range(150, 0, -1))
+
+    scenario()
+
+
+@virtual_time
+async def test_a_cursor_outlives_its_job() -> None:
+    """The job at the end of a page may be pruned before the next page is asked for."""
+    store, _ = opened()
+    jobs = [add(store, number) for number in range(1, 6)]
+    page = store.page({}, limit=2)
+    end(store, jobs[3])
+    store.forget(jobs[3].id)
+    rest = store.page({}, limit=2, cursor=page.next_cursor)
+    assert [job.number for job in rest.jobs] == [3, 2]
+
+
+@virtual_time
+async def test_a_new_job_does_not_shift_the_pages() -> None:
+    """Nobody sees a job twice because others came."""
+    store, _ = opened()
+    for number in range(1, 5):
+        add(store, number)
+    page = store.page({}, limit=2)
+    add(store, 5)
+    rest = store.page({}, limit=2, cursor=page.next_cursor)
+    assert [job.number for job in rest.jobs] == [2, 1]
+
+
+@virtual_time
+async def test_a_page_costs_what_it_returns() -> None:
+    """Looking at five jobs of a session must not look at ten thousand of others."""
+    store, _ = opened()
+    for number in range(1, 10_001):
+        session = "mine" if number % 2_000 == 0 else "another"
+        store.add(make_job(number, Watched, session_id=session), {})
+    Watched.looks = 0
+    assert numbers(store, {"session_id": "mine"}) == [10_000, 8_000, 6_000, 4_000, 2_000]
+    assert Watched.looks <= 5 * BLOCK
+    Watched.looks = 0
+    assert len(numbers(store, {"session_id": "another"}, limit=10)) == 10
+    assert Watched.looks <= 2 * BLOCK
+
+
+@virtual_time
+async def test_live_jobs_are_those_that_have_not_ended() -> None:
+    """What a drain waits for, and a stop ends."""
+    store, _ = opened()
+    jobs = [add(store, number) for number in range(1, 5)]
+    begin(store, jobs[1])
+    end(store, jobs[2])
+    assert sorted(job.number for job in store.live()) == [1, 2, 4]
+
+
+@virtual_time
+async def test_a_live_job_can_not_be_forgotten() -> None:
+    """What still runs must stay visible."""
+    store, _ = opened()
+    job = add(store, 1)
+    with pytest.raises(JobNotFinal, match="is pending; cancel it before"):
+        store.forget(job.id)
+    assert store.get(job.id) is job
+
+
+@virtual_time
+async def test_a_forgotten_id_answers_gone() -> None:
+    """Gone and "never heard of it" are two answers (row 20)."""
+    store, _ = opened()
+    job = add(store, 1, session_id="s", batch_id="b", idempotency_key="k")
+    end(store, job)
+    store.forget(job.id)
+    for call in (store.get, store.forget):
+        with pytest.raises(JobGone, match="is no longer kept"):
+            call(job.id)
+    assert (len(store), counted(store), store.by_key("k")) == (0, {}, None)
+    assert [numbers(store, {name: value}) for name, value in
+            {"type": "work", "session_id": "s", "batch_id": "b", "status": "completed"}.items()
+            ] == [[], [], [], []]  # fmt: skip
+
+
+@virtual_time
+async def test_keeps_the_newest_ends_up_to_its_number() -> None:
+    """Never a live job, however old (row 18)."""
+    store, _ = opened(max_jobs=3)
+    live = add(store, 1)
+    for number in range(2, 10):
+        end(store, add(store, number))
+    assert numbers(store, {}) == [9, 8, 7, 1]
+    assert (store.get(live.id) is live, store.pruned) == (True, 5)
+
+
+@virtual_time
+async def test_prunes_in_the_order_of_ends() -> None:
+    """A long job is kept as long after its end as a short one."""
+    store, _ = opened(max_jobs=2)
+    jobs = [add(store, number) for number in (1, 2, 3)]
+    for job in (jobs[2], jobs[0], jobs[1]):
+        end(store, job)
+    assert numbers(store, {}) == [2, 1]
+
+
+@virtual_time
+async def test_prunes_by_age_without_being_asked() -> None:
+    """A server that has nothing to do lets go of its memory too (row 18)."""
+    store, timers = opened(max_age=100.0)
+    for number in (1, 2, 3):
+        end(store, add(store, number))
+        await asyncio.sleep(30)
+    left = []
+    for seconds in (9, 2, 30, 30):  # the first ends are 90, 60 and 30 seconds ago
+        await asyncio.sleep(seconds)
+        left.append((numbers(store, {}), len(timers)))
+    assert left == [([3, 2, 1], 1), ([3, 2], 1), ([3], 1), ([], 0)]
+    assert store.pruned == 3
+
+
+@virtual_time
+async def test_one_timer_prunes_for_all() -> None:
+    """A timer for each ended job would be a second copy of the store."""
+    store, timers = opened(max_age=100.0, max_jobs=50)
+    for number in range(1, 1_001):
+        end(store, add(store, number))
+    assert (len(timers), len(store)) == (1, 50)
+    assert len(cast(SimulatedLoop, asyncio.get_running_loop()).timers()) == 1
+
+
+@virtual_time
+async def test_an_age_of_zero_keeps_nothing() -> None:
+    """For who is told of the end and never asks."""
+    store, _ = opened(max_age=0.0)
+    job = add(store, 1)
+    end(store, job)
+    assert (len(store), job.log.closed) == (0, True)
+
+
+@virtual_time
+async def test_no_age_sets_no_timer() -> None:
+    """Who keeps by number alone isn't woken."""
+    store, timers = opened(max_age=None)
+    end(store, add(store, 1))
+    await asyncio.sleep(10**6)
+    assert (len(store), len(timers)) == (1, 0)
+
+
+@virtual_time
+async def test_rest_and_schedule_again() -> None:
+    """A runner that is left and entered again goes on pruning."""
+    store, timers = opened(max_age=100.0)
+    end(store, add(store, 1))
+    store.rest()
+    store.rest()
+    assert len(timers) == 0
+    store.schedule_prune()
+    store.schedule_prune()
+    assert len(timers) == 1
+    await asyncio.sleep(101)
+    assert len(store) == 0
+
+
+@virtual_time
+async def test_a_pruned_job_lives_on_for_who_holds_it() -> None:
+    """Pruning takes nothing from under a waiter's feet (Q8)."""
+    store, _ = opened(max_jobs=0)
+    job = add(store, 1)
+    end(store, job)
+    assert [event.type for event in job.log.read().events] == ["status", "status", "done"]
+    with pytest.raises(JobGone):
+        store.get(job.id)
+
+
+@virtual_time
+async def test_tombstones_are_bounded_too() -> None:
+    """The oldest of the forgotten ids answers as if it had never been (Q10)."""
+    store, _ = opened(max_jobs=0, max_tombstones=2)
+    jobs = [add(store, number) for number in (1, 2, 3)]
+    for job in jobs:
+        end(store, job)
+    kinds = []
+    for job in jobs:
+        with pytest.raises((JobGone, JobNotFound)) as refused:
+            store.get(job.id)
+        kinds.append(refused.type)
+    assert kinds == [JobNotFound, JobGone, JobGone]
+
+
+@virtual_time
+async def test_forgotten_jobs_do_not_count_as_kept() -> None:
+    """Forgetting one makes room for another, and pruning passes over what is forgotten."""
+    store, _ = opened(max_jobs=3)
+    jobs = [add(store, number) for number in range(1, 8)]
+    for job in jobs[:3]:
+        end(store, job)
+    store.forget(jobs[0].id)
+    end(store, jobs[3])
+    assert numbers(store, {"status": "completed"}) == [4, 3, 2]
+    end(store, jobs[4])
+    assert (numbers(store, {"status": "completed"}), store.pruned) == ([5, 4, 3], 1)
+
+
+@virtual_time
+async def test_forgetting_frees_memory_though_an_older_job_is_kept() -> None:
+    """Forget is for who wants to be rid of a job now, and not when an older one has aged (Q10)."""
+
+    class Metadata(dict[str, str]):
+        pass
+
+    def forgotten(number: int) -> "weakref.ref[Metadata]":
+        metadata = Metadata(user="u")
+        job = add(store, number, metadata=metadata)
+        end(store, job)
+        store.forget(job.id)
+        return weakref.ref(metadata)
+
+    store, _ = opened()
+    end(store, add(store, 1))
+    alive = [forgotten(number) for number in range(2, 1_002)]
+    assert sum(one() is not None for one in alive) <= 65
+    assert numbers(store, {}) == [1]
+
+
+@virtual_time
+async def test_a_cancelled_job_is_listed_as_cancelled() -> None:
+    """A job can end without ever having run."""
+    store, _ = opened()
+    job = add(store, 1)
+    cancel(job, unix_now())
+    store.save(job, "done", {"status": job.status})
+    assert (numbers(store, {"status": "cancelled"}), counted(store)) == ([1], {"cancelled": 1})
+    assert numbers(store, {"status": JobStatus.PENDING}) == []
