@@ -80,21 +80,25 @@ class EventLog:
         self._events.append(event)
         self.last += 1
         self._bytes += event.weight
-        if len(self) > self.max_events or self._bytes > self.max_bytes:
+        if len(self._events) - self._gone > self.max_events or self._bytes > self.max_bytes:
             self._evict()
         if self._waiters:
             self._wake()
 
     def _evict(self) -> None:
-        while len(self) > 1 and (len(self) > self.max_events or self._bytes > self.max_bytes):
-            oldest = self._events[self._gone]
-            assert oldest is not None
+        """Let the oldest go; the list is swept seldom enough to cost nothing per event."""
+        events, gone, surplus = self._events, self._gone, len(self) - self.max_events
+        while len(events) - gone > 1 and (surplus > 0 or self._bytes > self.max_bytes):
+            oldest = events[gone]
+            assert oldest is not None, "only what is before `_gone` is empty"
             self._bytes -= oldest.weight
-            self._events[self._gone] = None
-            self._gone += 1
-        if self._gone * 2 > len(self._events):  # seldom enough to cost nothing per event
-            del self._events[: self._gone]
-            self._gone = 0
+            events[gone] = None
+            gone += 1
+            surplus -= 1
+        if gone * 2 > len(events):
+            del events[:gone]
+            gone = 0
+        self._gone = gone
 
     def close(self) -> None:
         """Say that nothing will follow, and wake everybody who waits."""
