@@ -62,6 +62,17 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         """Let time pass."""
         self._now += seconds
 
+    def settle(self) -> None:
+        """Run what is ready, and what that makes ready; no time passes."""
+        self.run_until_complete(self._settle())
+
+    async def _settle(self) -> None:
+        """Twice nothing: what runs behind us in this round may make something ready yet."""
+        quiet = 0
+        while quiet < 2:
+            await asyncio.sleep(0)
+            quiet = 0 if self._ready else quiet + 1
+
     def timers(self) -> list[asyncio.TimerHandle]:
         """Return what is set to happen later."""
         return [timer for timer in self._scheduled if not timer.cancelled()]

@@ -1,0 +1,309 @@
+"""What a runner does, told as plainly as possible: lists, loops and no concurrency.
+
+The model is only ever looked at when the runner is at rest: whatever could happen without time
+passing has happened.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+from jobrunner import (
+    IdempotencyKeyReused,
+    JobGone,
+    JobNotFinal,
+    JobNotFound,
+    JobRunnerError,
+    JobStatus,
+    QueueFull,
+)
+
+Refusal = type[JobRunnerError]
+Outcome = Literal["value", "error", "later", "never"]
+FINAL = (JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED)
+MINUTE = 60.0
+"""What one point of priority is worth."""
+
+
+class Kind(NamedTuple):
+    """A job type: how often it is tried, and whether its handler stops when it is asked to."""
+
+    attempts: int
+    obeys: bool
+
+
+KINDS = {
+    "work": Kind(1, True),
+    "flaky": Kind(3, True),
+    "stubborn": Kind(1, False),
+    "mule": Kind(2, False),
+}
+
+
+class Options(NamedTuple):
+    """What a submit says."""
+
+    type: str
+    priority: int = 0
+    delay: float = 0.0
+    session: str | None = None
+    key: str | None = None
+    timeout: float | None = None
+
+
+@dataclass(eq=False)
+class Entry:
+    """A job."""
+
+    number: int
+    options: Options
+    status: JobStatus = JobStatus.PENDING
+    attempt: int = 0
+    rank: float = 0.0
+    stop: Literal["timeout", "cancel"] | None = None
+    ended: float = 0.0
+    history: list[tuple[JobStatus, float]] = field(default_factory=list)
+
+    @property
+    def final(self) -> bool:
+        return self.status in FINAL
+
+
+class Alarm(NamedTuple):
+    """Something that happens to a job later."""
+
+    when: float
+    order: int
+    entry: Entry
+    call: Callable[[Entry], None]
+
+
+@dataclass(eq=False)
+class Model:
+    """All that there is to know."""
+
+    workers: int
+    grace: float
+    max_jobs: int | None
+    max_age: float | None
+    max_tombstones: int
+    max_pending: int
+    now: float = 0.0
+    paused: bool = False
+    pruned: int = 0
+    jobs: list[Entry] = field(default_factory=list)
+    """All that were ever accepted."""
+    kept: list[Entry] = field(default_factory=list)
+    gone: list[Entry] = field(default_factory=list)
+    """Those that were, in the order in which they went."""
+    finals: list[Entry] = field(default_factory=list)
+    """Those that are kept and have ended, in that order."""
+    ready: list[Entry] = field(default_factory=list)
+    running: list[Entry] = field(default_factory=list)
+    stuck: list[Entry] = field(default_factory=list)
+    starts: list[tuple[int, int]] = field(default_factory=list)
+    """Number and attempt of all that has started, in order."""
+    alarms: list[Alarm] = field(default_factory=list)
+    turns: deque[Entry | None] = field(default_factory=deque)
+    """Who is about to do something: a handler that was asked to stop, or a worker, for None."""
+    order: int = 0
+    idle: int = field(init=False)
+    """Workers that wait for a job."""
+
+    def __post_init__(self) -> None:
+        self.idle = self.workers
+
+    def refusal(self, entry: Entry) -> Refusal | None:
+        """Return how a request for a job is refused because the job isn't there."""
+        if entry in self.kept:
+            return None
+        remembered = self.gone[-self.max_tombstones :] if self.max_tombstones else []
+        return JobGone if entry in remembered else JobNotFound
+
+    def submit(self, options: Options) -> Refusal | Entry:
+        """Return the new job, the one that had the key, or why there is none."""
+        for entry in self.kept:
+            if options.key is not None and entry.options.key == options.key:
+                same = entry.options.type == options.type
+                return entry if same else IdempotencyKeyReused
+        waiting = [e for e in self.kept if e.status in (JobStatus.PENDING, JobStatus.RETRYING)]
+        if len(waiting) >= self.max_pending:
+            return QueueFull
+        entry = Entry(len(self.jobs) + 1, options)
+        self.jobs.append(entry)
+        self.kept.append(entry)
+        self._move(entry, JobStatus.PENDING)
+        self._queue(entry, options.delay)
+        return entry
+
+    def retry(self, entry: Entry) -> Refusal | Entry:
+        """Return the new job that runs a final one again, or why there is none."""
+        if (refusal := self.refusal(entry)) is not None:
+            return refusal
+        if not entry.final:
+            return JobNotFinal
+        return self.submit(entry.options._replace(delay=0.0, key=None))
+
+    def cancel(self, entry: Entry) -> Refusal | None:
+        if (refusal := self.refusal(entry)) is not None:
+            return refusal
+        if entry in self.running:
+            self._ask(entry, "cancel")
+        elif not entry.final:
+            self._silence(entry)
+            if entry in self.ready:
+                self.ready.remove(entry)
+            self._end(entry, JobStatus.CANCELLED)
+        return None
+
+    def forget(self, entry: Entry) -> Refusal | None:
+        if (refusal := self.refusal(entry)) is not None:
+            return refusal
+        if not entry.final:
+            return JobNotFinal
+        self.finals.remove(entry)
+        self._bury(entry)
+        return None
+
+    def finish(self, entry: Entry, outcome: Outcome, delay: float) -> None:
+        """The handler returns or raises; what a stuck one says is dropped."""
+        if entry in self.stuck:
+            self.stuck.remove(entry)
+        elif outcome == "value" and entry.stop != "timeout":
+            self._leave(entry)
+            self._end(entry, JobStatus.COMPLETED)
+        else:
+            self._leave(entry)
+            self._fail(entry, outcome, delay)
+
+    def settle(self) -> None:
+        """What was asked to stop stops, and workers take who is next."""
+        while self.turns:
+            if (entry := self.turns.popleft()) is None:
+                self._take()
+            elif entry in self.running:
+                self._leave(entry)
+                self._fail(entry, "error", 0.0)
+        self.idle = max(0, self.workers - len(self.running))
+
+    def wake(self) -> None:
+        """All idle workers look at the queue again, after a resume or a resize."""
+        self.turns.extend([None] * (self.workers - len(self.running)))
+        self.settle()
+
+    def _take(self) -> None:
+        if self.ready and not self.paused and len(self.running) < self.workers:
+            entry = min(self.ready, key=lambda entry: (entry.rank, entry.number))
+            self.ready.remove(entry)
+            self._start(entry)
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass, from one thing that happens to the next."""
+        target = self.now + seconds
+        while (when := min((a.when for a in self.alarms), default=target + 1)) <= target:
+            self.now = when
+            self._prune()
+            due = sorted(alarm for alarm in self.alarms if alarm.when == when)
+            for alarm in due:
+                if alarm in self.alarms:
+                    self.alarms.remove(alarm)
+                    alarm.call(alarm.entry)
+            self.settle()
+        self.now = target
+        self._prune()
+
+    def listing(self, before: int | None, **wanted: str | None) -> list[int]:
+        """Return the numbers of the jobs that are kept, newest first."""
+        return [
+            entry.number
+            for entry in reversed(self.kept)
+            if (before is None or entry.number < before)
+            and wanted["status"] in (None, entry.status)
+            and wanted["type"] in (None, entry.options.type)
+            and wanted["session_id"] in (None, entry.options.session)
+        ]
+
+    def _move(self, entry: Entry, status: JobStatus) -> None:
+        entry.status = status
+        entry.history.append((status, self.now))
+
+    def _queue(self, entry: Entry, delay: float) -> None:
+        entry.rank = self.now + delay - MINUTE * entry.options.priority
+        if delay > 0:
+            self._alarm(entry, delay, self._put)
+        else:
+            self._put(entry)
+
+    def _put(self, entry: Entry) -> None:
+        self.ready.append(entry)
+        if self.idle > 0:
+            self.idle -= 1
+            self.turns.append(None)
+
+    def _start(self, entry: Entry) -> None:
+        entry.attempt += 1
+        entry.stop = None
+        self._move(entry, JobStatus.RUNNING)
+        self.running.append(entry)
+        self.starts.append((entry.number, entry.attempt))
+        if entry.options.timeout is not None:
+            self._alarm(entry, entry.options.timeout, lambda entry: self._ask(entry, "timeout"))
+
+    def _ask(self, entry: Entry, reason: Literal["timeout", "cancel"]) -> None:
+        """Ask the handler to stop, again after a grace, and give it up after another."""
+        asked = entry.stop is not None
+        entry.stop = "cancel" if "cancel" in (reason, entry.stop) else reason
+        if asked:
+            return
+        if KINDS[entry.options.type].obeys:
+            self.turns.append(entry)
+        self._silence(entry)
+        self._alarm(entry, self.grace, lambda _: self._alarm(entry, self.grace, self._give_up))
+
+    def _give_up(self, entry: Entry) -> None:
+        self._leave(entry)
+        self.stuck.append(entry)
+        self._end(entry, JobStatus.FAILED)
+
+    def _leave(self, entry: Entry) -> None:
+        self.running.remove(entry)
+        self.turns.append(None)
+        self._silence(entry)
+
+    def _fail(self, entry: Entry, outcome: Outcome, delay: float) -> None:
+        left = entry.attempt < KINDS[entry.options.type].attempts
+        if entry.stop == "cancel":
+            self._end(entry, JobStatus.CANCELLED)
+        elif left and (entry.stop == "timeout" or outcome != "never"):
+            self._move(entry, JobStatus.RETRYING)
+            self._queue(entry, delay if outcome == "later" and entry.stop is None else 0.0)
+        else:
+            self._end(entry, JobStatus.FAILED)
+
+    def _end(self, entry: Entry, status: JobStatus) -> None:
+        self._move(entry, status)
+        entry.ended = self.now
+        self.finals.append(entry)
+        self._prune()
+
+    def _prune(self) -> None:
+        while self.finals and self._outlived(self.finals[0]):
+            self._bury(self.finals.pop(0))
+            self.pruned += 1
+
+    def _outlived(self, oldest: Entry) -> bool:
+        if self.max_jobs is not None and len(self.finals) > self.max_jobs:
+            return True
+        return self.max_age is not None and oldest.ended + self.max_age <= self.now
+
+    def _bury(self, entry: Entry) -> None:
+        self.kept.remove(entry)
+        self.gone.append(entry)
+
+    def _alarm(self, entry: Entry, delay: float, call: Callable[[Entry], None]) -> None:
+        self.order += 1
+        self.alarms.append(Alarm(self.now + delay, self.order, entry, call))
+
+    def _silence(self, entry: Entry) -> None:
+        self.alarms = [alarm for alarm in self.alarms if alarm.entry is not entry]
