@@ -108,6 +108,7 @@ class JobRunner(JobTypes, Lookup):
         self._shutdown = check_seconds("shutdown_timeout", shutdown_timeout, zero=True) or 0.0
         self._state: State = "new"
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._stopped = asyncio.Event()
         self._timers = Timers()
         feed = EventLog(max_events=self.limits.max_feed, max_bytes=self.limits.max_text)
         store = JobStore(
@@ -359,16 +360,19 @@ class JobRunner(JobTypes, Lookup):
         """Stop: take no more jobs, let running ones end, interrupt the rest, fail what waits.
 
         Bounded in time whatever the handlers do. A runner that doesn't run is no error; while it
-        stops, a second call with a timeout of 0 makes it hurry.
+        stops, a second call waits for the same end, and with a timeout of 0 makes it hurry.
 
         Args:
             timeout: Seconds for which running jobs may go on; None for `shutdown_timeout`.
         """
-        if self._state == "draining" and timeout == 0:
-            self._pool.interrupt()
+        if self._state == "draining":
+            if timeout == 0:
+                self._pool.interrupt()
+            await self._stopped.wait()
         if self._state != "running":
             return
         self._state = "draining"
+        self._stopped = asyncio.Event()
         try:
             wait = self._shutdown if timeout is None else timeout
             await self._pool.stop(timeout=wait, grace=2 * self._grace + 1.0)
@@ -376,13 +380,14 @@ class JobRunner(JobTypes, Lookup):
             self._close()
 
     def _close(self) -> None:
+        self._workers.abandon_all()  # none, unless `stop` itself was cancelled
         for job in list(self._store.live()):
-            if job.id not in self._workers.attempts:
-                self._end_waiting(job, _SHUTDOWN)
+            self._end_waiting(job, _SHUTDOWN)
         self._store.rest()
         self._timers.close()
         self._feed.close()
         self._state = "stopped"
+        self._stopped.set()
 
     def _lost(self, job: Job) -> None:
         """A worker died with this job in hand: end it, whatever state it was left in."""

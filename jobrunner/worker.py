@@ -9,12 +9,13 @@ end the loop or the pool (T1, T4); and nobody waits in the handler, only for it 
 """
 
 import asyncio
-import io
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from random import Random
+from traceback import StackSummary
+from types import FrameType
 from typing import Any, Literal, TypeAlias
 
 from . import jobs
@@ -175,6 +176,12 @@ class Workers:
         self._timers.cancel(attempt.job.timer)
         attempt.job.timer = self._timers.after(self._grace, then)
 
+    def abandon_all(self) -> None:
+        """Give up whatever still runs, without a grace: the runner is going away."""
+        for attempt in list(self.attempts.values()):
+            attempt.stop = attempt.stop or "shutdown"
+            self._abandon(attempt)
+
     def _abandon(self, attempt: Attempt) -> None:
         """Declare the handler stuck: the job ends, the slot is free, a late value is dropped."""
         assert attempt.task is not None
@@ -296,6 +303,16 @@ _Leaked.__name__ = "CancelledError"
 
 
 def _stack(task: "asyncio.Task[None]") -> str:
-    text = io.StringIO()
-    task.print_stack(file=text)
-    return clip(text.getvalue(), 65_536)
+    """Return where the task waits, down to the innermost await; `Task.get_stack` has the outermost."""
+    frames: list[tuple[FrameType, int]] = []
+    awaited: Any = task.get_coro()
+    while awaited is not None:
+        frame = next((f for f in (getattr(awaited, n, None) for n in _FRAMES) if f), None)
+        if frame is not None:
+            frames.append((frame, frame.f_lineno))
+        awaited = next((a for a in (getattr(awaited, n, None) for n in _AWAITS) if a), None)
+    return clip("".join(StackSummary.extract(iter(frames)).format()), 65_536)
+
+
+_FRAMES = ("cr_frame", "ag_frame", "gi_frame")
+_AWAITS = ("cr_await", "ag_await", "gi_yieldfrom")
