@@ -303,7 +303,7 @@ _Leaked.__name__ = "CancelledError"
 
 
 def _stack(task: "asyncio.Task[None]") -> str:
-    """Return where the task waits, down to the innermost await; `Task.get_stack` has the outermost."""
+    """Return where the task waits, to the innermost await; `Task.get_stack` has the outermost."""
     frames: list[tuple[FrameType, int]] = []
     awaited: Any = task.get_coro()
     while awaited is not None:
