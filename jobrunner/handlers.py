@@ -343,7 +343,7 @@ def _own(value: Any) -> Any:
 
 
 def _unknown(name: str) -> ParamProblem:
-    return {"detail": "this param is unknown", "pointer": _pointer([name])}
+    return {"detail": "this param is unknown", "pointer": json_pointer([name])}
 
 
 def _problem(line: Any) -> ParamProblem:
@@ -351,14 +351,15 @@ def _problem(line: Any) -> ParamProblem:
     if kind == "unexpected_keyword_argument":
         return _unknown(str(location[-1]))
     detail = "this param is missing" if kind == "missing" else str(line["msg"])
-    return {"detail": detail, "pointer": _pointer(location)}
+    return {"detail": detail, "pointer": json_pointer(location)}
 
 
 _IN_FRAGMENT = "~!$&'()*+,;=:@?"
 """What stands in a URI fragment as it is (RFC 3986, 3.5), beside letters and digits."""
 
 
-def _pointer(location: typing.Iterable[str | int]) -> str:
+def json_pointer(location: typing.Iterable[str | int]) -> str:
+    """Return a JSON pointer (RFC 6901) as a URI fragment."""
     parts = (str(part).replace("~", "~0").replace("/", "~1") for part in location)
     return "#" + "".join(f"/{quote(part, safe=_IN_FRAGMENT, errors='replace')}" for part in parts)
 

@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from ..errors import InvalidOption
+from ..handlers import json_pointer
 from ..jobs import Job, JobStatus
 from ..runner import JobRunner
 from ..submission import SubmitOptions
@@ -224,11 +225,11 @@ def _parse(model: type[M], body: Any) -> M:
         return model.model_validate(body)
     except ValidationError as error:
         faults = [
-            {"detail": line["msg"], "pointer": "#" + "".join(f"/{p}" for p in line["loc"])}
+            {"detail": line["msg"], "pointer": json_pointer(line["loc"])}
             for line in error.errors(include_url=False)
         ]
         detail = "; ".join(
-            f"{fault['pointer'][2:] or 'body'}: {fault['detail']}" for fault in faults
+            f"{fault['pointer'][2:] or 'body'}: {fault['detail']}" for fault in faults[:5]
         )
         raise Problem(422, "invalid-request", detail, errors=faults) from None
 

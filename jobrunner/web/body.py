@@ -1,7 +1,9 @@
 """Request bodies: read up to a limit, parsed so that nothing in them can surprise later (S6)."""
 
 import json
+import math
 import re
+from collections import Counter
 from typing import Any
 
 from starlette.requests import ClientDisconnect, Request
@@ -15,7 +17,8 @@ MAX_DEPTH = 64
 MAX_DIGITS = 20
 """Digits of an integer."""
 
-_STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*+"', re.DOTALL)
+_STRINGS = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
+"""Texts; one that has no end goes to the end, or each quote in it would be tried as a beginning."""
 _BRACKETS = re.compile(rb"[\[\]{}]")
 
 
@@ -34,6 +37,7 @@ async def read_json(request: Request) -> Any:
             raw.decode("utf-8"),
             object_pairs_hook=_object,
             parse_int=_integer,
+            parse_float=_float,
             parse_constant=_constant,
         )
         if b"\\u" in raw:
@@ -68,8 +72,8 @@ def _check_depth(raw: bytes) -> None:
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
+        counts = Counter(name for name, _ in pairs)
+        twice = next(name for name in counts if counts[name] > 1)
         raise ValueError(f"the name {twice[:100]!r} stands twice in one object")
     return found
 
@@ -78,6 +82,13 @@ def _integer(digits: str) -> int:
     if len(digits.lstrip("-")) > MAX_DIGITS:
         raise ValueError(f"an integer has over {MAX_DIGITS} digits")
     return int(digits)
+
+
+def _float(digits: str) -> float:
+    value = float(digits)
+    if math.isinf(value):
+        raise ValueError(f"the number {digits[:40]} is too large")
+    return value
 
 
 def _constant(name: str) -> float:

@@ -8,6 +8,9 @@ from pydantic_core import to_json
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+MAX_ERRORS = 100
+"""Single faults in one problem document; whoever has more begins with these."""
+
 
 class Problem(HTTPException):
     """An error of HTTP itself; what the runner raises is mapped in `app.py`."""
@@ -52,7 +55,7 @@ def problem_response(
         "detail": detail,
     }
     if errors:
-        body["errors"] = list(errors)
+        body["errors"] = list(errors[:MAX_ERRORS])
     return Response(
         to_json(body),
         status_code=status,
