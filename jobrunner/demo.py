@@ -8,6 +8,7 @@ reports the real result. Then fifty documents are analysed by five workers.
 import asyncio
 import bz2
 import importlib.util
+import json
 import os
 import re
 import sys
@@ -154,7 +155,7 @@ class Demo:
                 if field == "event":
                     name = value
                 elif field == "data":
-                    yield name, httpx2.Response(200, text=value).json()
+                    yield name, json.loads(value)
 
     async def _reach(self, job_id: str, percent: float) -> None:
         async for name, data in self._events(job_id):
