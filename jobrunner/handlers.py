@@ -198,7 +198,8 @@ def make_handler(
     """
     if not callable(function):
         raise InvalidHandler(f"{function!r} is not a function")
-    name = name or str(getattr(_whole(function), "__name__", type(function).__name__))
+    whole = _whole(function)
+    name = name or str(getattr(whole, "__name__", type(whole).__name__))
     if len(name) > MAX_NAME or not name.isprintable():
         raise InvalidHandler(
             f"{name!r:.60} can't name a job type; take 1 to {MAX_NAME} printable characters"
@@ -213,7 +214,7 @@ def make_handler(
         name=name,
         function=function,
         kind=_kind(function),
-        description=description or (inspect.getdoc(_whole(function)) or "").partition("\n\n")[0],
+        description=description or (inspect.getdoc(whole) or "").partition("\n\n")[0],
         params=_params_adapter(name, own, annotations) if own else None,
         result=_result_adapter(function, annotations, name),
         context_name=context_name,
