@@ -68,14 +68,11 @@ class WorkerPool:
         if not task.cancelled() and (error := task.exception()) is not None:
             self.restarts += 1
             logger.critical("a worker died and is replaced", exc_info=error)
-        if (
-            seat.job is not None
-            and not seat.job.is_final
-            and seat.job.id not in self._workers.attempts
-        ):
-            self._lost(seat.job)
         if self._running and not asked:
             self._fill()
+        job = seat.job
+        if job is not None and not job.log.closed and job.id not in self._workers.attempts:
+            self._lost(job)
 
     async def stop(self, *, timeout: float, grace: float) -> None:
         """Let running jobs end within `timeout` seconds, interrupt the rest, and end the workers.

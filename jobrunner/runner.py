@@ -391,8 +391,10 @@ class JobRunner(JobTypes, Lookup):
 
     def _lost(self, job: Job) -> None:
         """A worker died with this job in hand: end it, whatever state it was left in."""
-        detail = "the worker that held the job died; its traceback is in the log"
-        self._end_waiting(job, JobError.from_limit("lost", detail, attempt=job.attempt))
+        if not job.is_final:
+            detail = "the worker that held the job died; its traceback is in the log"
+            jobs.fail(job, self._now(), JobError.from_limit("lost", detail, attempt=job.attempt))
+        self._store.save(job, "done", {"status": job.status, "error": error_fields(job.error)})
 
     def _check_running(self) -> None:
         self._check_state()

@@ -128,6 +128,8 @@ class Workers:
                 leaving = True
                 if not attempt.settled:
                     attempt.released = asyncio.get_running_loop().create_future()
+        if (fault := _fault(attempt)) is not None:
+            raise fault
         return leaving
 
     def begin(self, job: Job) -> Attempt:
@@ -300,6 +302,14 @@ class _Leaked(Exception):
 
 
 _Leaked.__name__ = "CancelledError"
+
+
+def _fault(attempt: Attempt) -> BaseException | None:
+    """Return what came through the guard: a fault of the runner's own, for the pool (T17)."""
+    task = attempt.task
+    if task is None or not task.done() or task.cancelled():
+        return None
+    return task.exception()
 
 
 def _stack(task: "asyncio.Task[None]") -> str:
