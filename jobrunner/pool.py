@@ -83,11 +83,9 @@ class WorkerPool:
         tasks = list(self._tasks)
         for task in tasks:
             self._dismiss(task)
-        if tasks:
-            await asyncio.wait(tasks, timeout=timeout)
+        await asyncio.wait(tasks, timeout=timeout)
         self.interrupt()
-        if tasks:
-            await asyncio.wait(tasks, timeout=grace)
+        await asyncio.wait(tasks, timeout=grace)
 
     def interrupt(self) -> None:
         """Ask all attempts to end for a shutdown."""

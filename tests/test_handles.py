@@ -1,0 +1,240 @@
+"""The handle: wait for a job, watch it, cancel it, or take its result."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from jobrunner import (
+    Event,
+    InvalidResult,
+    JobCancelled,
+    JobContext,
+    JobFailed,
+    JobHandle,
+    JobRunner,
+    JobView,
+    Limits,
+    Retention,
+)
+from tests.simulation.loop import EPOCH, unix_now, virtual_time
+
+
+def runner_with_types(**options: Any) -> JobRunner:
+    """Return a runner with a few job types to wait for."""
+    runner = JobRunner(now=unix_now, **options)
+
+    @runner.job
+    async def double(n: int) -> int:
+        await asyncio.sleep(10.0)
+        return 2 * n
+
+    @runner.job
+    async def fail() -> None:
+        raise ValueError("no luck")
+
+    @runner.job
+    async def count(ctx: JobContext, to: int) -> None:
+        for i in range(to):
+            ctx.log(str(i))
+            await asyncio.sleep(1.0)
+
+    return runner
+
+
+@virtual_time
+async def test_the_result_is_waited_for() -> None:
+    """It is the handler's value, with the type of its annotation."""
+    async with runner_with_types() as runner:
+        job = await runner.submit("double", {"n": 21})
+        assert await job.result() == 42
+
+
+@virtual_time
+async def test_a_result_has_the_type_of_the_annotation() -> None:
+    """A set goes through JSON as an array, and comes back as a set."""
+    runner = runner_with_types()
+
+    @runner.job
+    async def words() -> set[str]:
+        return {"a", "b"}
+
+    async with runner:
+        assert await (await runner.submit(words)).result() == {"a", "b"}
+
+
+@virtual_time
+async def test_a_result_that_is_not_what_was_annotated_is_an_error() -> None:
+    """The caller isn't handed a text where an integer was promised."""
+    runner = runner_with_types()
+
+    @runner.job
+    async def wrong() -> int:
+        value: Any = "many"
+        return value  # type: ignore[no-any-return]  # the mistake
+
+    async with runner:
+        job = await runner.submit(wrong)
+        with pytest.raises(InvalidResult, match="annotated to return"):
+            await job.result()
+
+
+@virtual_time
+async def test_the_result_of_a_failed_job_raises() -> None:
+    """The error names the job, and the reason stands beside it."""
+    async with runner_with_types() as runner:
+        job = await runner.submit("fail")
+        with pytest.raises(JobFailed) as caught:
+            await job.result()
+    assert (str(caught.value), caught.value.job_id, caught.value.reason) == (
+        f"job {job.id} failed: no luck",
+        job.id,
+        "error",
+    )
+
+
+@pytest.mark.parametrize(("note", "said"), [(None, ""), ("not needed", ": not needed")])
+@virtual_time
+async def test_the_result_of_a_cancelled_job_raises(note: str | None, said: str) -> None:
+    """The error says what the canceller said."""
+    async with runner_with_types() as runner:
+        job = await runner.submit("double", {"n": 1})
+        await job.cancel(note)
+        with pytest.raises(JobCancelled) as caught:
+            await job.result()
+    assert (str(caught.value), caught.value.reason) == (f"job {job.id} was cancelled{said}", "user")
+
+
+@pytest.mark.parametrize("method", ["wait", "result"])
+@virtual_time
+async def test_a_wait_that_takes_too_long_leaves_the_job_alone(method: str) -> None:
+    """T6: the timeout is the waiter's; the job goes on to its result."""
+    async with runner_with_types() as runner:
+        job = await runner.submit("double", {"n": 4})
+        with pytest.raises(TimeoutError) as caught:
+            await getattr(job, method)(timeout=2.5)
+        assert str(caught.value) == f"job {job.id} is still running after 2.5 s; it goes on"
+        assert await job.result(timeout=7.6) == 8
+
+
+@virtual_time
+async def test_a_wait_without_time_answers_at_once() -> None:
+    """A timeout of 0 asks whether it has ended."""
+    async with runner_with_types() as runner:
+        job = await runner.submit("double", {"n": 4})
+        with pytest.raises(TimeoutError):
+            await job.wait(timeout=0.0)
+        await job.wait()
+        assert (await job.wait(timeout=0.0)).result == 8
+
+
+async def read_all(job: JobHandle[Any]) -> None:
+    async for _ in job.events():
+        pass
+
+
+Wait = Callable[[JobRunner, JobHandle[Any]], Awaitable[Any]]
+WAITS: dict[str, Wait] = {
+    "handle.wait": lambda runner, job: job.wait(),
+    "handle.result": lambda runner, job: job.result(timeout=50.0),
+    "handle.events": lambda runner, job: read_all(job),
+    "runner.wait for all": lambda runner, job: runner.wait([job.id]),
+    "runner.wait for any": lambda runner, job: runner.wait([job.id], mode="any"),
+    "runner.drain": lambda runner, job: runner.drain(),
+}
+
+
+@pytest.mark.parametrize("wait", WAITS.values(), ids=WAITS.keys())
+@virtual_time
+async def test_cancelling_a_waiter_never_touches_the_job(wait: Wait) -> None:
+    """T6: an HTTP client that hangs up cancelled the work; and others wait for the same job."""
+    async with runner_with_types() as runner:
+        job = await runner.submit("double", {"n": 5})
+        waiters = [asyncio.ensure_future(wait(runner, job)) for _ in range(2)]
+        await asyncio.sleep(1.0)
+        waiters[0].cancel()
+        await asyncio.sleep(1.0)
+        assert (waiters[0].cancelled(), waiters[1].done(), job.status) == (True, False, "running")
+        await waiters[1]
+        assert (await job.result(), job.view().cancel_requested_at) == (10, None)
+
+
+@virtual_time
+async def test_events_are_told_from_the_first_to_the_last() -> None:
+    """Subscribing is reading from 0: who comes late misses nothing."""
+    async with runner_with_types() as runner:
+        job = await runner.submit("count", {"to": 2})
+        await asyncio.sleep(1.5)
+        events = [event async for event in job.events()]
+    assert events == [
+        Event(1, job.id, "status", EPOCH, {"status": "pending", "attempt": 0}),
+        Event(2, job.id, "status", EPOCH, {"status": "running", "attempt": 1}),
+        Event(3, job.id, "log", EPOCH, {"text": "0", "fields": {}}),
+        Event(4, job.id, "log", EPOCH + 1.0, {"text": "1", "fields": {}}),
+        Event(5, job.id, "done", EPOCH + 2.0, {"status": "completed", "error": None}),
+    ]
+
+
+@virtual_time
+async def test_events_go_on_after_a_number() -> None:
+    """A reader that was cut off remembers one integer, and repeats nothing."""
+    async with runner_with_types() as runner:
+        job = await runner.submit("count", {"to": 2})
+        assert [event.seq async for event in job.events(after=3)] == [4, 5]
+        assert [event.seq async for event in job.events(after=5)] == []
+
+
+@virtual_time
+async def test_events_that_are_no_longer_kept_are_a_gap() -> None:
+    """What can't be told is told to be missing."""
+    async with runner_with_types(limits=Limits(max_events=3)) as runner:
+        job = await runner.submit("count", {"to": 10})
+        await job.wait()
+        events = [event async for event in job.events(after=2)]
+    assert events[0] == Event(10, job.id, "gap", EPOCH + 10.0, {"from": 3, "to": 10})
+    assert [event.seq for event in events[1:]] == [11, 12, 13]
+
+
+@virtual_time
+async def test_a_handle_outlives_the_retention() -> None:
+    """Q8: pruning never takes a job from under who reads it."""
+    async with runner_with_types(retention=Retention(max_jobs=0)) as runner:
+        job = await runner.submit("double", {"n": 3})
+        waiter = asyncio.ensure_future(job.wait())
+        await runner.drain()
+        assert (await runner.list()).jobs == []
+        assert [event.type async for event in job.events()] == ["status", "status", "done"]
+        assert ((await waiter).result, await job.result()) == (6, 6)
+
+
+@virtual_time
+async def test_a_handle_can_be_made_from_an_id() -> None:
+    """An HTTP handler has only the id; its handle does the same."""
+    async with runner_with_types() as runner:
+        job = await runner.submit("double", {"n": 2})
+        same = runner.handle(job.id)
+        assert (same.id, same.replayed, await same.result()) == (job.id, False, 4)
+
+
+@virtual_time
+async def test_a_handle_shows_itself() -> None:
+    """In a debugger or a log line it says which job, of what type, and where it stands."""
+    async with runner_with_types() as runner:
+        job = await runner.submit("double", {"n": 2})
+        assert repr(job) == f"<JobHandle {job.id} double pending>"
+
+
+@virtual_time
+async def test_many_waiters_wake_together() -> None:
+    """Q3: whoever came before the end, and whoever comes after it, gets the same answer."""
+
+    async def watch(job: JobHandle[Any]) -> AsyncIterator[JobView]:
+        for _ in range(20):
+            yield await job.wait()
+
+    async with runner_with_types() as runner:
+        job = await runner.submit("double", {"n": 2})
+        views = await asyncio.gather(*[job.wait() for _ in range(100)])
+        late = [view async for view in watch(job)]
+    assert set(map(str, views + late)) == {str(job.view())}
