@@ -1,6 +1,7 @@
 """The log: what is kept, what a reader gets, and who is woken."""
 
 import asyncio
+import weakref
 from collections.abc import Mapping
 from typing import Any
 
@@ -100,6 +101,21 @@ def test_keeps_the_newest_event_though_it_is_over_the_bound() -> None:
     assert numbers(log.read()) == ([1], 1, 0)
     log.append(event(2))
     assert numbers(log.read()) == ([2], 2, 1)
+
+
+def test_lets_go_of_an_event_when_it_drops_it() -> None:
+    """Text that isn't kept for readers must not be kept by accident (Q10)."""
+
+    class Data(dict[str, Any]):
+        pass
+
+    log, alive = EventLog(max_events=50), []
+    for seq in range(1, 81):
+        data = Data(status="running")
+        alive.append(weakref.ref(data))
+        log.append(Event(seq, "job_1", "status", 0.0, data))
+    del data
+    assert [seq for seq, one in enumerate(alive, 1) if one() is not None] == list(range(31, 81))
 
 
 def test_a_gap_stands_for_what_was_missed() -> None:

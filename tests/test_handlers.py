@@ -219,6 +219,11 @@ def test_refuses_a_name_that_can_not_be_shown(name: str) -> None:
         make_handler(lambda: None, name=name)
 
 
+def test_a_name_may_be_as_long_as_it_says() -> None:
+    """The bound itself is within."""
+    assert make_handler(lambda: None, name="x" * MAX_NAME).name == "x" * MAX_NAME
+
+
 # Params
 
 

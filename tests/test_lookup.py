@@ -120,8 +120,8 @@ async def test_a_page_has_an_upper_bound() -> None:
     async with running() as runner:
         runner.pause()
         await submit(runner, *[1.0] * (MAX_PAGE + 1))
-        sizes = [len((await runner.list()).jobs), len((await runner.list(limit=10**9)).jobs)]
-        assert sizes == [50, MAX_PAGE]
+        pages = [await runner.list(), await runner.list(limit=1), await runner.list(limit=10**9)]
+        assert [len(page.jobs) for page in pages] == [50, 1, MAX_PAGE]
 
 
 @pytest.mark.parametrize(("options", "error", "said"), [

@@ -162,6 +162,30 @@ async def test_lets_go_of_ended_jobs_that_nobody_takes() -> None:
     assert await taken(queue, 1) == [2]
 
 
+class Watched(Job):
+    """Counts how often somebody asks whether it has ended."""
+
+    looks = 0
+
+    @property
+    def is_final(self) -> bool:
+        Watched.looks += 1
+        return super().is_final
+
+
+@virtual_time
+async def test_letting_go_costs_little_on_the_average() -> None:
+    """Going through all that wait at each cancel would be quadratic."""
+    queue, _ = opened()
+    jobs = [make_job(number, Watched) for number in range(1_000)]
+    for job in jobs:
+        queue.put(job)
+    Watched.looks = 0
+    for job in jobs:
+        drop(queue, job)
+    assert 0 < Watched.looks <= 2 * len(jobs)
+
+
 @virtual_time
 async def test_keeps_its_order_when_it_lets_go() -> None:
     """Whoever waits is served as if the others had never been there."""

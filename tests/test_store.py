@@ -51,12 +51,12 @@ def counted(store: JobStore) -> dict[str, int]:
 
 
 class Watched(Job):
-    """Counts how often somebody looks at its session."""
+    """Counts how often somebody looks at its session or its id."""
 
     looks = 0
 
     def __getattribute__(self, name: str) -> Any:
-        if name == "session_id":
+        if name in ("id", "session_id"):
             Watched.looks += 1
         return super().__getattribute__(name)
 
@@ -395,6 +395,21 @@ async def test_forgetting_frees_memory_though_an_older_job_is_kept() -> None:
     alive = [forgotten(number) for number in range(2, 1_002)]
     assert sum(one() is not None for one in alive) <= 65
     assert numbers(store, {}) == [1]
+
+
+@virtual_time
+async def test_forgetting_costs_little_on_the_average() -> None:
+    """Going through all that are kept at each call would be quadratic."""
+    store, _ = opened()
+    jobs = [make_job(number, Watched) for number in range(1, 1_001)]
+    for job in jobs:
+        store.add(job, {})
+        end(store, job)
+    ids = [job.id for job in jobs]
+    Watched.looks = 0
+    for job_id in ids:
+        store.forget(job_id)
+    assert Watched.looks <= 10 * len(jobs)
 
 
 @virtual_time
