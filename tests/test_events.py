@@ -186,6 +186,18 @@ async def test_a_waiter_already_done_is_not_set_again() -> None:
 
 
 @virtual_time
+async def test_a_waiter_is_set_by_a_newer_event_and_by_no_other() -> None:
+    """Ten thousand readers that are up to date must not be woken for nothing."""
+    log, waiter = EventLog(), asyncio.get_running_loop().create_future()
+    log.add_waiter(waiter, 2)
+    done = []
+    for seq in (1, 2, 3):
+        log.append(event(seq))
+        done.append(waiter.done())
+    assert done == [False, False, True]
+
+
+@virtual_time
 async def test_a_removed_waiter_is_not_woken() -> None:
     """Who gave up leaves nothing behind; giving up twice, or without having waited, is no error."""
     log, waiter = EventLog(), asyncio.get_running_loop().create_future()

@@ -29,7 +29,8 @@ def test_walks_downwards(top: int | None, expected: list[int]) -> None:
 
 def test_a_block_goes_with_its_last_job() -> None:
     """An index costs what is kept, not what ever was."""
-    made = counts(1, 1, 2)
+    made = counts(1, 1, 1, 2)
+    made.remove(1)
     made.remove(1)
     assert list(made.descending(None)) == [2, 1]
     made.remove(1)

@@ -158,6 +158,8 @@ async def test_close_forgets_everything() -> None:
     assert (len(timers), armed()) == (0, 0)
     await asyncio.sleep(2)
     assert calls == []
+    with pytest.raises(AssertionError, match="not open"):
+        timers.now()
 
 
 @virtual_time
