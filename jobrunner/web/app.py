@@ -1,6 +1,7 @@
 """The Starlette app: the whole HTTP surface on one page, and how errors become statuses."""
 
 import html
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from http import HTTPStatus
@@ -69,11 +70,13 @@ def create_app(
         max_streams: How many event streams may be open at once.
 
     Raises:
-        InvalidOption: The token is empty.
+        InvalidOption: The token is empty, or has characters that headers can't carry.
     """
-    if auth is not None and not auth:
+    if auth is not None and not re.fullmatch("[!-~]+", auth):
         raise errors.InvalidOption(
-            "auth is an empty token; give a secret one, or None for no token"
+            "auth has characters that headers can't carry: give a token of visible ASCII characters"
+            if auth
+            else "auth is an empty token; give a secret one, or None for no token"
         )
     return Starlette(
         routes=_routes(Api(runner, debug=debug, max_streams=max_streams)),
@@ -158,7 +161,10 @@ async def _http_error(request: Request, error: Exception) -> Response:
         )
     code = HTTPStatus(error.status_code).phrase.lower().replace(" ", "-")
     detail = f"{request.method} {request.url.path[:200]}: {error.detail}"
-    return problem_response(error.status_code, code, detail, headers=error.headers)
+    headers = error.headers
+    if error.status_code == 405 and not headers:  # of StaticFiles, which doesn't say (RFC 9110)
+        headers = {"Allow": "GET, HEAD"}
+    return problem_response(error.status_code, code, detail, headers=headers)
 
 
 async def _internal_error(request: Request, error: Exception) -> Response:

@@ -7,11 +7,11 @@ import hashlib
 import hmac
 from collections.abc import Iterable
 from http.cookies import CookieError, SimpleCookie
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 from starlette.datastructures import Headers
 from starlette.responses import RedirectResponse, Response
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .problems import Problem, problem_response
 
@@ -43,16 +43,21 @@ class Guard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Check the request, and pass it on."""
-        if scope["type"] != "http":
+        if scope["type"] == "http":
+            await (self._answer(scope) or self._app)(scope, receive, _careful(send))
+        elif scope["type"] == "websocket" and (problem := self._answer(scope)) is not None:
+            code = 4401 if problem.status_code == 401 else 4403
+            await send({"type": "websocket.close", "code": code, "reason": "not allowed"})
+        else:
             await self._app(scope, receive, send)
-            return
+
+    def _answer(self, scope: Scope) -> Response | None:
         try:
-            answer = self._check(scope)
+            return self._check(scope)
         except Problem as problem:
-            answer = problem_response(
+            return problem_response(
                 problem.status_code, problem.code, problem.detail, headers=problem.headers
             )
-        await (answer or self._app)(scope, receive, send)
 
     def _check(self, scope: Scope) -> Response | None:
         """Return None to let the request pass, or an answer.
@@ -64,15 +69,20 @@ class Guard:
         if sum(len(name) + len(value) for name, value in headers.raw) > MAX_HEADERS:
             raise Problem(431, "headers-too-large", f"the headers are over {MAX_HEADERS} bytes")
         host = self._check_host(headers)
-        if scope["method"] not in SAFE_METHODS:
+        method = scope.get("method", "CONNECT")  # a WebSocket has none, and no safe one either
+        if method not in SAFE_METHODS:
             _check_origin(headers, host)
+        if method not in (*SAFE_METHODS, "CONNECT"):
             _check_content_type(headers)
         path = scope["path"].removeprefix(scope.get("root_path", ""))
-        if self._digest is None or path in OPEN_PATHS or self._has_token(headers):
+        if self._digest is None or path in OPEN_PATHS:
             return None
-        if path in ("", "/") and scope["method"] == "GET":
-            return self._exchange(scope)
-        raise _UNAUTHORIZED
+        token = _query_token(scope) if path in ("", "/") and method == "GET" else None
+        if token is not None and self._matches(token):
+            return self._exchange(scope, token)
+        if not self._has_token(headers):
+            raise _UNAUTHORIZED
+        return None
 
     def _check_host(self, headers: Headers) -> str:
         hosts = headers.getlist("host")
@@ -105,11 +115,8 @@ class Guard:
         assert self._digest is not None, "only asked when there is a token"
         return hmac.compare_digest(_digest(token.encode("utf-8", "replace")), self._digest)
 
-    def _exchange(self, scope: Scope) -> Response:
+    def _exchange(self, scope: Scope, token: str) -> Response:
         """Take the token of the printed URL for a cookie that no script can read."""
-        token = parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])[0]
-        if not self._matches(token):
-            raise _UNAUTHORIZED
         home = f"{scope.get('root_path', '')}/"
         answer = RedirectResponse(home, status_code=303, headers={"Cache-Control": "no-store"})
         answer.set_cookie(self._cookie, token, path=home, httponly=True, samesite="strict")
@@ -131,7 +138,7 @@ def _check_origin(headers: Headers, host: str) -> None:
     if site not in ("none", "same-origin"):
         raise Problem(403, "forbidden", f"a {site[:20]} request may not change anything")
     origin = headers.get("origin")
-    if origin is not None and urlsplit(origin).netloc.lower() != host:
+    if origin is not None and origin.lower() not in (f"http://{host}", f"https://{host}"):
         raise Problem(
             403, "forbidden", f"a request from origin {origin[:100]!r} may not change anything"
         )
@@ -146,6 +153,24 @@ def _check_content_type(headers: Headers) -> None:
             "unsupported-media-type",
             f"the content type is {kind[:100]!r}; send application/json",
         )
+
+
+def _query_token(scope: Scope) -> str | None:
+    query: bytes = scope["query_string"]
+    tokens = parse_qs(query.decode("latin-1")).get("token")
+    return None if tokens is None else tokens[0]
+
+
+def _careful(send: Send) -> Send:
+    """No browser may take an answer for something else than it says: results are anybody's."""
+
+    async def careful(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = [*message.get("headers", ()), (b"x-content-type-options", b"nosniff")]
+            message = {**message, "headers": headers}
+        await send(message)
+
+    return careful
 
 
 def _digest(token: bytes) -> bytes:
