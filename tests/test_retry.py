@@ -66,6 +66,13 @@ def test_accepts_the_ends_of_each_range(options: dict[str, Any]) -> None:
     assert {name: getattr(policy, name) for name in options} == options
 
 
+def test_the_defaults_are_as_documented() -> None:
+    """Three attempts within a few seconds, for whatever an ordinary error is."""
+    assert RetryPolicy() == RetryPolicy(
+        max_attempts=3, base=1.0, cap=60.0, factor=2.0, retry_on=(Exception,), give_up_on=()
+    )
+
+
 @pytest.mark.parametrize(("error", "expected"), [
     (ValueError(), True), (KeyError(), False), (LookupError(), False), (OSError(), True),
     (RetryableError(), True), (PermanentError(), False),

@@ -398,6 +398,20 @@ async def test_forgetting_frees_memory_though_an_older_job_is_kept() -> None:
 
 
 @virtual_time
+async def test_what_is_kept_ages_though_others_were_forgotten() -> None:
+    """Tidying up after the forgotten must not lose sight of the others (row 18)."""
+    store, _ = opened(max_age=100.0)
+    jobs = [add(store, number) for number in range(1, 201)]
+    for job in jobs:
+        end(store, job)
+    for job in jobs[50:]:
+        store.forget(job.id)
+    assert numbers(store, {}) == list(range(50, 0, -1))
+    await asyncio.sleep(101)
+    assert (numbers(store, {}), store.pruned) == ([], 50)
+
+
+@virtual_time
 async def test_forgetting_costs_little_on_the_average() -> None:
     """Going through all that are kept at each call would be quadratic."""
     store, _ = opened()
