@@ -204,6 +204,15 @@ async def read_all(client: httpx2.AsyncClient, path: str, **headers: str) -> lis
         return [frame async for frame in frames]
 
 
+def problem(response: httpx2.Response) -> tuple[int, str]:
+    """Return status and code of a problem document."""
+    document = response.json()
+    assert response.headers["content-type"] == "application/problem+json"
+    assert {"type", "title", "status", "detail"} <= document.keys()
+    assert document["status"] == response.status_code
+    return response.status_code, document["type"].removeprefix("/problems/")
+
+
 class Answer(NamedTuple):
     """A response as it came over the wire."""
 

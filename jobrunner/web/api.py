@@ -24,6 +24,7 @@ from .streams import EventStream, StreamPlaces
 MAX_WAIT = 30
 """Seconds of a long poll; what is in between hangs up after more."""
 NO_STORE = {"Cache-Control": "no-store"}
+_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*+"?')
 M = TypeVar("M", bound=BaseModel)
 
 
@@ -106,9 +107,10 @@ class Api:
     async def get(self, request: Request) -> Response:
         """`GET /jobs/{id}`: the job; with `?wait=N` or `Prefer: wait=N` not before its end."""
         asked = _query(request, {"wait"}).get("wait")
-        wait = _preferred_wait(request) if asked is None else _wait(asked)
+        preferred = _preferred_wait(request) if asked is None else None
+        wait = preferred if asked is None else min(_integer(asked, "wait"), MAX_WAIT)
         job = await self._ended(request.path_params["job_id"], wait or 0)
-        return self._job(request, job, waited=wait)
+        return self._job(request, job, headers={"Vary": "Prefer"}, waited=preferred)
 
     async def result(self, request: Request) -> Response:
         """`GET /jobs/{id}/result`: the bare result, once there is one."""
@@ -249,15 +251,15 @@ def _integer(text: str, name: str) -> int:
     return int(text)
 
 
-def _wait(text: str) -> int:
-    return min(_integer(text, "wait"), MAX_WAIT)
-
-
 def _preferred_wait(request: Request) -> int | None:
     """Return the seconds of `Prefer: wait=N` (RFC 7240); what is malformed is ignored."""
-    found = re.search(r"(?:^|[,;\s])wait\s*=\s*([0-9]{1,9})\s*(?:$|[,;])",
-                      ",".join(request.headers.getlist("prefer")), re.IGNORECASE)  # fmt: skip
-    return None if found is None else min(int(found[1]), MAX_WAIT)
+    preferences = _QUOTED.sub('""', ",".join(request.headers.getlist("prefer")))
+    for preference in preferences.split(","):
+        name, _, value = preference.partition(";")[0].partition("=")
+        if name.strip().lower() == "wait":
+            seconds = value.strip()
+            return min(int(seconds), MAX_WAIT) if re.fullmatch("[0-9]{1,9}", seconds) else None
+    return None
 
 
 def _idempotency_key(request: Request) -> str | None:
