@@ -164,7 +164,7 @@ class JobContext:
             if lines is not None:
                 lines.feed(stream, text)
 
-        return await commands.run_command(
+        result = await commands.run_command(
             commands.command_line(command, values, shell=shell),
             env=commands.environment(env or {}, values),
             on_output=deliver,
@@ -172,6 +172,9 @@ class JobContext:
             timeout=timeout,
             check=check,
         )
+        if lines is not None:
+            lines.finish()
+        return result
 
     def _set_progress(self, percent: float, message: str | None, step: Step | None) -> None:
         job = self._job

@@ -128,6 +128,13 @@ class Lines:
         for line in lines:
             self._on_line(stream, line.removesuffix("\r"))
 
+    def finish(self) -> None:
+        """Pass on the last line of each stream, which may have no end."""
+        for stream, rest in self._rest.items():
+            if rest:
+                self._on_line(stream, rest)
+        self._rest.clear()
+
 
 class Kept:
     """The head and the tail of a text of any length."""

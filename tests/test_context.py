@@ -192,7 +192,7 @@ async def test_a_step_out_of_range_is_refused(current: Any, total: Any) -> None:
 async def test_a_log_line_has_its_fields() -> None:
     """Fields are kept as JSON; what isn't JSON is kept as text, and never fails the job."""
     events = await watched(
-        lambda ctx: ctx.log("opened", path="a.pdf", size=3, ratio=math.nan, at=Path, t=(1, 2))
+        lambda ctx: ctx.log("opened", path="a.pdf", size=3, ratio=math.nan, at=int, t=(1, 2))
     )
     assert events == [
         (
@@ -203,7 +203,7 @@ async def test_a_log_line_has_its_fields() -> None:
                     "path": "a.pdf",
                     "size": 3,
                     "ratio": "NaN",
-                    "at": "<class 'pathlib.Path'>",
+                    "at": "<class 'int'>",
                     "t": [1, 2],
                 },
             },
@@ -394,6 +394,24 @@ async def test_a_shell_command_reads_its_params_from_the_environment(tmp_path: P
     async with runner:
         job = await runner.submit(shout, {"text": "$(touch pwned)"})
         assert await job.result() == "$(TOUCH PWNED)"
+
+
+async def test_the_lines_of_a_command_can_be_read_as_they_come() -> None:
+    """A test runner says how far it is in its output, and the last line may have no end."""
+    runner = JobRunner()
+    lines: list[tuple[str, str]] = []
+
+    @runner.job
+    async def check(ctx: JobContext) -> str:
+        command = "printf 'one\\r\\ntw'; printf 'o\\nthree'"
+        done = await ctx.run_command(
+            command, shell=True, on_line=lambda stream, line: lines.append((stream, line))
+        )
+        return done.stdout
+
+    async with runner:
+        assert await (await runner.submit(check)).result() == "one\r\ntwo\nthree"
+    assert lines == [("stdout", "one"), ("stdout", "two"), ("stdout", "three")]
 
 
 async def test_a_command_can_fail_its_job() -> None:

@@ -5,7 +5,7 @@ from random import Random
 
 import pytest
 
-from jobrunner.output import KEEP_OUTPUT, MAX_LINE, Kept, Output, Stream
+from jobrunner.output import KEEP_OUTPUT, MAX_LINE, Kept, Lines, Output, Stream
 from tests.simulation.loop import virtual_time
 
 Said = list[tuple[str, str]]
@@ -139,6 +139,50 @@ async def test_the_two_streams_are_told_apart() -> None:
     output.pipe_data_received(1, b"good")
     output.finish()
     assert said == [("stderr", "bad\n"), ("stdout", "good")]
+
+
+@virtual_time
+async def test_a_receiver_that_raised_is_not_called_again() -> None:
+    """Its error is kept for who runs the command; reading goes on, so that nothing fills up."""
+    said: Said = []
+
+    def refuse(name: str, text: str) -> None:
+        said.append((name, text))
+        raise LookupError(text)
+
+    output = Output(refuse, asyncio.get_running_loop())
+    output.pipe_data_received(1, b"one\n")
+    output.pipe_data_received(1, b"two\n")
+    assert (said, repr(output.error)) == ([("stdout", "one\n")], "LookupError('one\\n')")
+    assert output.streams[1].kept.text() == "one\ntwo\n"
+
+
+def test_pieces_are_made_lines() -> None:
+    """Whoever reads progress from output wants whole lines, each stream by itself."""
+    said: Said = []
+    lines = Lines(lambda name, line: said.append((name, line)))
+    for stream, text in (("stdout", "a\r\nb"), ("stderr", "x\n"), ("stdout", "c\n\nd")):
+        lines.feed(stream, text)  # type: ignore[arg-type]  # a literal in a loop is a str
+    lines.finish()
+    lines.finish()
+    assert said == [
+        ("stdout", "a"),
+        ("stderr", "x"),
+        ("stdout", "bc"),
+        ("stdout", ""),
+        ("stdout", "d"),
+    ]
+
+
+def test_a_line_that_never_ends_comes_in_parts() -> None:
+    """P6: what isn't passed on yet is bounded."""
+    said: Said = []
+    lines = Lines(lambda name, line: said.append((name, line)))
+    for _ in range(5):
+        lines.feed("stdout", "x" * (MAX_LINE // 2))
+    lines.finish()
+    sizes = [len(line) for _, line in said]
+    assert (sum(sizes), max(sizes)) == (5 * (MAX_LINE // 2), 3 * (MAX_LINE // 2))
 
 
 def test_a_short_text_is_kept_whole() -> None:

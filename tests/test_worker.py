@@ -359,7 +359,10 @@ async def test_a_cancel_beats_a_shutdown(first: str) -> None:
 
     @runner.job
     async def long() -> None:
-        await asyncio.sleep(3_600.0)
+        try:
+            await asyncio.sleep(3_600.0)
+        finally:
+            await asyncio.sleep(3.0)
 
     async with runner:
         job = await runner.submit(long)
