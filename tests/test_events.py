@@ -173,6 +173,33 @@ async def test_a_cancelled_reader_takes_nobody_along() -> None:
     assert first.cancelled()
 
 
+class CountingLog(EventLog):
+    """Knows who waits."""
+
+    waiting = 0
+
+    def add_waiter(self, waiter: "asyncio.Future[None]", after: int) -> None:
+        self.waiting += 1
+        super().add_waiter(waiter, after)
+
+    def remove_waiter(self, waiter: "asyncio.Future[None]") -> None:
+        self.waiting -= 1
+        super().remove_waiter(waiter)
+
+
+@virtual_time
+async def test_nobody_is_kept_after_a_wait() -> None:
+    """A thousand clients that came and went must leave nothing in the log (S4)."""
+    log = CountingLog()
+    served, cancelled = (asyncio.create_task(log.wait(0), name="reader") for _ in range(2))
+    await asyncio.sleep(0)
+    assert log.waiting == 2
+    cancelled.cancel()
+    log.append(event(1))
+    await asyncio.wait([served, cancelled])
+    assert log.waiting == 0
+
+
 @virtual_time
 async def test_a_waiter_already_done_is_not_set_again() -> None:
     """One future may wait for several logs, as `wait(mode="any")` has it do."""

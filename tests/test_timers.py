@@ -173,14 +173,17 @@ async def test_cancelling_after_close_is_no_error() -> None:
 
 
 @virtual_time
-async def test_can_be_closed_without_timers_and_opened_again() -> None:
-    """A runner may be entered again."""
-    timers, calls = opened(), list[int]()
+async def test_can_be_opened_again() -> None:
+    """A runner may be entered again, and what was set before must not hold up what is set then."""
+    timers, calls = opened(), list[str]()
     timers.close()
-    timers.open(asyncio.get_running_loop())
-    timers.after(1.0, lambda: calls.append(1))
-    await asyncio.sleep(2)
-    assert calls == [1]
+    for name in ("first", "second"):
+        timers.open(asyncio.get_running_loop())
+        timers.after(2.0, lambda name=name: calls.append(name))  # type: ignore[misc]  # bound by default
+        await asyncio.sleep(3)
+        timers.after(1.0, lambda: calls.append("never"))
+        timers.close()
+    assert calls == ["first", "second"]
 
 
 def test_has_no_clock_before_it_is_open() -> None:
