@@ -85,25 +85,27 @@ class EventStream(Response):
 
     async def _send_events(self, send: Send, gone: "asyncio.Task[None]") -> None:
         log = self._job.log
-        head, after = b"retry: 1000\n\n", self._after
-        if after is None:
-            head, after = head + self._snapshot_frame(), 0
+        head, fresh = b"retry: 1000\n\n", self._after is None
+        if fresh:
+            head += self._snapshot_frame()
+        after = min(self._after or 0, log.last)  # a number never reached is some other log's
         await _send(send, head)
         while not gone.done():
             reading = log.read(after, limit=BATCH)
             if reading.events or reading.missed:
-                await _send(send, self._frames(reading, resumed=self._after is not None))
-                after = reading.last
+                await _send(send, self._frames(reading, fresh=fresh))
+                after, fresh = reading.last, False
             elif log.closed:
                 return
             elif not await self._something(after, gone):
                 await _send(send, b": still here\n\n")
 
-    def _frames(self, reading: Reading, *, resumed: bool) -> bytes:
+    def _frames(self, reading: Reading, *, fresh: bool) -> bytes:
+        """Return the events, after a gap with a snapshot; `fresh` when there was one just now."""
         frames = [self._frame(event) for event in reading.events]
         if reading.missed:
             lost = self._frame(gap(self._job.id, self._job.updated_at, reading))
-            frames[:0] = [lost, self._snapshot_frame()] if resumed else [lost]
+            frames[:0] = [lost] if fresh else [lost, self._snapshot_frame()]
         return b"".join(frames)
 
     def _frame(self, event: Event) -> bytes:
