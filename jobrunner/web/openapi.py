@@ -61,6 +61,8 @@ def _schemas(handlers: list[Handler]) -> dict[str, Any]:
 def _submit(generic: dict[str, Any], handler: Handler, schemas: dict[str, Any]) -> dict[str, Any]:
     """Return the body of `POST /jobs` for one job type, its params as a schema of their own."""
     name = re.sub(r"[^A-Za-z0-9._-]", "-", f"params-{handler.name}")
+    while name in schemas:  # another type's name that differs in what a key can't hold
+        name += "-"
     schema = handler.params_schema(ref_template=f"{REF}{name}.{{model}}")
     nested = schema.pop("$defs", {})  # named after the type: two types may have models of one name
     schemas |= {f"{name}.{model}": definition for model, definition in nested.items()}
@@ -107,10 +109,10 @@ def _paths() -> dict[str, Any]:
     return {
         "/jobs": {
             "post": _operation("submit", "Submit a job", {"202": job, "200": job},
-                               "400 413 422 503",
+                               "413 422 503",
                                body="Submit", parameters=[key, prefer]),
             "get": _operation("listJobs", "List jobs, newest first",
-                              {"200": _answer("A page", "JobList")}, "400 422", parameters=filters),
+                              {"200": _answer("A page", "JobList")}, "422", parameters=filters),
         },
         "/jobs/{job_id}": _job_path(
             get=_operation("getJob", "Look at a job", {"200": job}, "404 410",
@@ -125,7 +127,7 @@ def _paths() -> dict[str, Any]:
         ),
         "/jobs/{job_id}/cancel": _job_path(
             post=_operation("cancelJob", "Ask a job to stop", {"200": job, "202": job},
-                            "400 404 410 422", body="Cancel"),
+                            "404 410 413 422", body="Cancel"),
         ),
         "/jobs/{job_id}/retry": _job_path(
             post=_operation("retryJob", "Run a final job again, as a new one", {"202": job},
@@ -133,7 +135,7 @@ def _paths() -> dict[str, Any]:
         ),
         "/jobs/{job_id}/stream": _job_path(
             get=_operation("streamJob", "Follow a job's events", {"200": events, "204": done},
-                           "400 404 410 503", parameters=[after, last]),
+                           "404 410 503", parameters=[after, last]),
         ),
         "/types": {"get": _operation("listTypes", "List the job types",
                                      {"200": _answer("The types", "JobTypes")}, "")},
@@ -152,7 +154,7 @@ def _operation(
     parameters: list[dict[str, Any]] | None = None,
 ) -> dict[str, Any]:
     changes = name not in ("listJobs", "getJob", "getResult", "streamJob", "listTypes")
-    statuses = f"401 403 415 {problems}" if changes else f"401 {problems}"
+    statuses = f"400 401 431 {problems}" + (" 403 415" if changes else "")
     problem = {
         "description": "A problem",
         "content": {PROBLEM: {"schema": {"$ref": REF + "Problem"}}},

@@ -1,0 +1,276 @@
+"""The OpenAPI document: sound, complete, and true of what the server answers."""
+
+import re
+from collections.abc import AsyncIterator, Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import httpx2
+import pytest
+import pytest_asyncio
+from pydantic import BaseModel
+from starlette.routing import Route
+
+from jobrunner import JobRunner
+from jobrunner.web import create_app
+from tests.serving import Bench, bench, connect
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+METHODS = {"get", "put", "post", "delete", "options", "head", "patch", "trace"}
+OUTSIDE = {"/openapi.json", "/"}
+"""The document itself and the page aren't part of what it describes."""
+
+
+class Colour(StrEnum):
+    RED = "red"
+
+
+class Options(BaseModel):
+    """Of one job type; another one has a model of the same name."""
+
+    colour: Colour = Colour.RED
+    inner: "Options | None" = None
+
+
+@dataclass
+class Report:
+    text: str
+
+
+def make_other_options() -> type[BaseModel]:
+    """Return another model that is named like one we have."""
+
+    class Options(BaseModel):
+        size: int
+
+    return Options
+
+
+Other = make_other_options()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def served() -> AsyncIterator[Bench]:
+    """One server for the file, with job types of every kind."""
+    async with bench() as served:
+        runner = served.runner
+
+        @runner.job
+        async def paint(options: Options, many: list[Options] | None = None) -> Report:
+            """Paint it."""
+            return Report("red")
+
+        @runner.job("pa int/1")
+        async def spaced(options: Other) -> None:  # type: ignore[valid-type]  # made above
+            pass
+
+        @runner.job("pa-int-1")
+        async def dashed(value: int) -> None:
+            pass
+
+        @runner.job
+        async def nothing() -> None:
+            pass
+
+        yield served
+
+
+async def document_of(served: Bench) -> dict[str, Any]:
+    document: dict[str, Any] = (await served.client.get("/openapi.json")).json()
+    return document
+
+
+def operations(document: Mapping[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    for path, item in document["paths"].items():
+        for method in METHODS & item.keys():
+            yield method, path, item[method]
+
+
+def nodes(node: Any) -> Iterator[dict[str, Any]]:
+    """Yield every object in a document."""
+    if isinstance(node, dict):
+        yield node
+        for value in node.values():
+            yield from nodes(value)
+    elif isinstance(node, list):
+        for value in node:
+            yield from nodes(value)
+
+
+async def test_the_document_has_what_openapi_3_1_asks_for(served: Bench) -> None:
+    """Generators refuse a document in which one of these is missing or stands elsewhere."""
+    document = await document_of(served)
+    assert re.fullmatch(r"3\.1\.\d+", document["openapi"])
+    assert document["info"].keys() >= {"title", "version"}
+    assert document.keys() == {"openapi", "info", "servers", "security", "paths", "components"}
+    for name in document["components"]["schemas"]:
+        assert re.fullmatch(r"[A-Za-z0-9._-]+", name)
+
+
+async def test_every_operation_is_sound(served: Bench) -> None:
+    """Responses with descriptions, parameters that are declared, ids that are unique."""
+    document = await document_of(served)
+    ids = [operation["operationId"] for *_, operation in operations(document)]
+    assert len(ids) == len(set(ids)) > 0
+    for _, path, operation in operations(document):
+        given = [*document["paths"][path].get("parameters", []), *operation.get("parameters", [])]
+        assert all({"name", "in", "schema"} <= parameter.keys() for parameter in given)
+        in_path = {p["name"] for p in given if p["in"] == "path" and p["required"] is True}
+        assert in_path == set(re.findall(r"\{(\w+)\}", path))
+        assert all(re.fullmatch(r"[2-5]\d\d", status) for status in operation["responses"])
+        assert all("description" in response for response in operation["responses"].values())
+
+
+async def test_every_reference_leads_somewhere(served: Bench) -> None:
+    """Models inside params refer to others, and to themselves."""
+    document = await document_of(served)
+    references = [node["$ref"] for node in nodes(document) if isinstance(node.get("$ref"), str)]
+    schemas = document["components"]["schemas"]
+    assert len(references) > 10
+    assert [r for r in references if r.removeprefix("#/components/schemas/") not in schemas] == []
+
+
+async def test_every_route_is_in_the_document(served: Bench) -> None:
+    """A route that is added tomorrow fails here until it is described."""
+    document = await document_of(served)
+    there = {(method, path) for method, path, _ in operations(document)}
+    routes = [
+        route
+        for route in create_app(JobRunner(), auth=None).routes
+        if isinstance(route, Route) and route.path not in OUTSIDE
+    ]
+    assert there == {(m.lower(), r.path) for r in routes for m in (r.methods or ()) if m != "HEAD"}
+
+
+async def test_each_job_type_has_its_own_body(served: Bench) -> None:
+    """A generated client checks params before it sends them, also of types named alike."""
+    document = await document_of(served)
+    schemas = document["components"]["schemas"]
+    bodies = {body["title"]: body for body in schemas["Submit"]["oneOf"]}
+    params = {
+        name: schemas[body["properties"]["params"]["$ref"].rpartition("/")[2]]["properties"]
+        for name, body in bodies.items()
+    }
+    assert list(params["fail"]) == ["message"]
+    assert list(params["pa int/1"]) == ["options"]
+    assert list(params["pa-int-1"]) == ["value"]
+    assert bodies["nothing"]["required"] == ["type"]
+    assert bodies["paint"]["required"] == ["type", "params"]
+    assert bodies["paint"]["properties"]["type"] == {"const": "paint"}
+
+
+async def test_models_of_one_name_stay_apart(served: Bench) -> None:
+    """Two job types may each have their `Options`."""
+    schemas = (await document_of(served))["components"]["schemas"]
+    options = [s["properties"].keys() for name, s in schemas.items() if name.endswith(".Options")]
+    assert sorted(map(sorted, options)) == [["colour", "inner"], ["size"]]
+
+
+async def test_a_runner_without_job_types_has_a_document_too() -> None:
+    """Types are registered by import, and somebody may ask before."""
+    app = create_app(JobRunner(), auth=None)
+    transport = httpx2.ASGITransport(app=app)
+    async with httpx2.AsyncClient(transport=transport, base_url="http://localhost") as client:
+        document = (await client.get("/openapi.json")).json()
+    submit = document["components"]["schemas"]["Submit"]
+    assert (submit["required"], document["servers"]) == (["type"], [{"url": "/"}])
+
+
+async def test_the_job_schema_names_what_a_job_has(served: Bench) -> None:
+    """Each member that is answered is described, and the other way round."""
+    document = await document_of(served)
+    job_id = await served.finished("echo")
+    job = (await served.client.get(f"/jobs/{job_id}")).json()
+    schema = document["components"]["schemas"]["Job"]
+    assert schema["properties"].keys() == job.keys()
+    assert set(schema["required"]) == job.keys()
+    assert all("description" in member or "$ref" in member or "allOf" in member
+               for member in schema["properties"].values())  # fmt: skip
+
+
+HUGE = b" " * 1_048_577
+REQUESTS: list[tuple[str, str, dict[str, Any]]] = [
+    ("get", "/jobs", {}),
+    ("get", "/jobs?limit=x", {}),
+    ("get", "/jobs?status=x", {}),
+    ("get", "/jobs?cursor=x", {}),
+    ("post", "/jobs", {"json": {"type": "echo"}}),
+    ("post", "/jobs", {"json": {"type": "echo"}, "headers": {"prefer": "wait=30"}}),
+    ("post", "/jobs", {"json": {"type": "unknown"}}),
+    ("post", "/jobs", {"content": b"{", "headers": {"content-type": "application/json"}}),
+    ("post", "/jobs", {"content": HUGE, "headers": {"content-type": "application/json"}}),
+    ("post", "/jobs", {"content": b"{}", "headers": {"content-type": "text/plain"}}),
+    ("post", "/jobs", {"json": {}, "headers": {"origin": "null"}}),
+    ("get", "/jobs/{done}", {}),
+    ("get", "/jobs/{done}?wait=x", {}),
+    ("get", "/jobs/{done}?x=x", {}),
+    ("get", "/jobs/{unknown}", {}),
+    ("get", "/jobs/{gone}", {}),
+    ("get", "/jobs/{done}/result", {}),
+    ("get", "/jobs/{held}/result", {}),
+    ("get", "/jobs/{failed}/result", {}),
+    ("get", "/jobs/{unknown}/result", {}),
+    ("get", "/jobs/{gone}/result", {}),
+    ("get", "/jobs/{done}/stream", {}),
+    ("get", "/jobs/{done}/stream?after=99", {}),
+    ("get", "/jobs/{done}/stream?after=x", {}),
+    ("get", "/jobs/{unknown}/stream", {}),
+    ("get", "/jobs/{gone}/stream", {}),
+    ("post", "/jobs/{done}/cancel", {}),
+    ("post", "/jobs/{unknown}/cancel", {}),
+    ("post", "/jobs/{gone}/cancel", {}),
+    ("post", "/jobs/{done}/cancel", {"json": {"reason": 1}}),
+    ("post", "/jobs/{done}/cancel",
+     {"content": b"{", "headers": {"content-type": "application/json"}}),
+    ("post", "/jobs/{done}/cancel",
+     {"content": HUGE, "headers": {"content-type": "application/json"}}),
+    ("post", "/jobs/{failed}/retry", {}),
+    ("post", "/jobs/{held}/retry", {}),
+    ("post", "/jobs/{unknown}/retry", {}),
+    ("post", "/jobs/{gone}/retry", {}),
+    ("delete", "/jobs/{held}", {}),
+    ("delete", "/jobs/{unknown}", {}),
+    ("delete", "/jobs/{gone}", {}),
+    ("delete", "/jobs/{deleted}", {}),
+    ("get", "/types", {}),
+    ("get", "/healthz", {}),
+    ("get", "/readyz", {}),
+]  # fmt: skip
+HOSTILE: list[dict[str, Any]] = [
+    {"headers": {"authorization": ""}},
+    {"headers": {"host": "evil.example"}},
+    {"headers": {"x-large": "x" * 16_400}},
+]
+
+
+async def test_every_answer_is_in_the_document(served: Bench) -> None:
+    """A status or a content type that nobody was told of is a surprise in somebody's night."""
+    document = await document_of(served)
+    held = await served.held("openapi")
+    ids = {
+        "done": await served.finished("echo"), "failed": await served.finished("fail", message=""),
+        "held": held, "deleted": await served.finished("echo"),
+        "gone": await served.finished("echo"), "unknown": "job_unknown",
+    }  # fmt: skip
+    await served.client.delete(f"/jobs/{ids['gone']}")
+    undocumented = []
+    paths = {path: template(path) for _, path, _ in REQUESTS}
+    hostile = [(m, p, more) for m, p, _ in REQUESTS for more in HOSTILE]
+    auth = {"authorization": f"Bearer {served.token}"}
+    async with connect(served.url) as client:
+        for method, path, options in REQUESTS + hostile:
+            sent = {**options, "headers": auth | options.get("headers", {})}
+            response = await client.request(method, path.format(**ids), **sent)
+            described = document["paths"][paths[path]][method]["responses"]
+            kind = response.headers.get("content-type", "").partition(";")[0]
+            answer = described.get(str(response.status_code))
+            if answer is None or (kind and kind not in answer.get("content", {})):
+                undocumented.append((method, path, response.status_code, kind))
+    served.gates["openapi"].set()
+    assert undocumented == []
+
+
+def template(path: str) -> str:
+    return re.sub(r"\{\w+\}", "{job_id}", path.partition("?")[0])
