@@ -316,24 +316,22 @@ async def test_a_stop_that_is_cancelled_leaves_no_job_open() -> None:
     assert (view.status, runner.stats().state, runner.stats().busy) == ("failed", "stopped", 0)
 
 
-@pytest.mark.parametrize("ticks", range(6))
-def test_a_stop_that_is_cancelled_around_a_start_leaves_no_job_open(ticks: int) -> None:
+@pytest.mark.parametrize("seed", range(40))
+def test_a_stop_that_is_cancelled_around_a_start_leaves_no_job_open(seed: int) -> None:
     """T2: also a job that a worker has just taken, whatever the order of what is ready."""
 
     async def main() -> tuple[str, int]:
         runner = new_runner(shutdown_timeout=60.0)
         async with runner:
             job = await runner.submit("slow")
-            for _ in range(ticks):
-                await asyncio.sleep(0)
             stopping = asyncio.ensure_future(runner.stop())
             await asyncio.sleep(0)
             stopping.cancel()
             await asyncio.wait([stopping])
         return job.status.value, runner.stats().busy
 
-    ended = {simulate(main, seed=seed) for seed in range(10)}
-    assert ended <= {("failed", 0), ("completed", 0)}  # completed: cancelled before it began
+    ended = simulate(main, seed=seed)
+    assert ended in [("failed", 0), ("completed", 0)]  # completed: cancelled before it began
 
 
 @virtual_time
