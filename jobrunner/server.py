@@ -12,6 +12,7 @@ import socket
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from types import FrameType
+from urllib.parse import quote
 
 import uvicorn
 
@@ -19,6 +20,9 @@ from .errors import InvalidOption
 from .runner import JobRunner
 from .web import create_app
 from .web.security import LOCAL_HOSTS
+
+LAST_BYTES = 3
+"""Seconds that connections have, after the last job's end, to take what is still to be sent."""
 
 
 class Server(uvicorn.Server):
@@ -56,7 +60,6 @@ class Server(uvicorn.Server):
         self._stopped = asyncio.Event()
         self._runner = runner
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._socket = _bind(host, port)
         self._host = f"[{host}]" if ":" in host else host
         app = create_app(
             runner,
@@ -64,19 +67,26 @@ class Server(uvicorn.Server):
             allowed_hosts=(*LOCAL_HOSTS, self._host, *allowed_hosts),
             debug=debug,
         )
-        super().__init__(
-            uvicorn.Config(app, log_level="warning", access_log=False, server_header=False)
+        self._socket = _bind(host, port)
+        self._port: int = self._socket.getsockname()[1]
+        config = uvicorn.Config(
+            app,
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=LAST_BYTES,
         )
+        super().__init__(config)
 
     @property
     def url(self) -> str:
         """Where the server is, without a slash at the end."""
-        return f"http://{self._host}:{self._socket.getsockname()[1]}"
+        return f"http://{self._host}:{self._port}"
 
     @property
     def login_url(self) -> str:
         """The URL to open in a browser: it exchanges the token for a cookie."""
-        return f"{self.url}/?token={self.token}" if self.token else f"{self.url}/"
+        return f"{self.url}/?token={quote(self.token)}" if self.token else f"{self.url}/"
 
     async def run_until_stopped(self) -> None:
         """Serve until a signal or `stop` comes, and end everything."""
@@ -105,9 +115,16 @@ class Server(uvicorn.Server):
         await self._started.wait()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start, and say so."""
+        """Start, and say so.
+
+        Raises:
+            RuntimeError: The runner didn't start.
+        """
         self._loop = asyncio.get_running_loop()
-        await super().startup(sockets)
+        try:
+            await super().startup(sockets)
+        except SystemExit:  # uvicorn would end the whole program that embeds it
+            raise RuntimeError("the server did not start; the log says why") from None
         self._started.set()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
