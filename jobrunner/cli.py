@@ -2,8 +2,10 @@
 
 import asyncio
 import importlib
+import io
 import logging
 import os
+import signal
 import sys
 from typing import Annotated
 
@@ -25,7 +27,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-INTERRUPTED = 130
+INTERRUPTED = 128 + signal.SIGINT
 """Exit code after Ctrl-C, as shells have it."""
 
 
@@ -38,7 +40,9 @@ def main() -> None:
 def serve(
     target: Annotated[str, typer.Argument(help="Where the runner is: `module:runner`.")],
     host: Annotated[str, typer.Option(help="Address to bind.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port to bind; 0 for a free one.")] = 8000,
+    port: Annotated[
+        int, typer.Option(help="Port to bind; 0 for a free one.", min=0, max=65_535)
+    ] = 8000,
     workers: Annotated[int | None, typer.Option(help="Jobs at once; the runner's own.")] = None,
     token: Annotated[
         str | None,
@@ -95,6 +99,28 @@ def run(
 
 
 async def _run(command: list[str], timeout: float | None) -> int:
+    """Run the command and return its exit code; SIGTERM and SIGHUP end it, as Ctrl-C does."""
+    task, got = asyncio.current_task(), list[int]()
+    assert task is not None, "a coroutine runs in a task"
+
+    def end(number: int) -> None:
+        got.append(number)
+        task.cancel()
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(number, end, number)
+    try:
+        return await _watch(command, timeout)
+    except asyncio.CancelledError:
+        if not got:
+            raise
+        return 128 + got[0]
+
+
+async def _watch(command: list[str], timeout: float | None) -> int:
+    for out in (sys.stdout, sys.stderr):
+        if isinstance(out, io.TextIOWrapper):
+            out.reconfigure(errors="replace")  # a terminal that can't show a character isn't fatal
     logging.getLogger("jobrunner").setLevel(logging.CRITICAL)  # what failed is said below
     runner = JobRunner(workers=1, shutdown_timeout=0.0)
 
@@ -123,7 +149,9 @@ async def _run(command: list[str], timeout: float | None) -> int:
 
 @app.command()
 def demo(
-    port: Annotated[int, typer.Option(help="Port on 127.0.0.1; 0 for a free one.")] = 0,
+    port: Annotated[
+        int, typer.Option(help="Port on 127.0.0.1; 0 for a free one.", min=0, max=65_535)
+    ] = 0,
     keep: Annotated[bool, typer.Option(help="Go on serving afterwards.")] = False,
 ) -> None:
     """See it work: an agent runs a real test suite and analyses fifty documents."""
@@ -144,7 +172,7 @@ def version() -> None:
 def _load(target: str) -> JobRunner:
     """Import `module:runner` as seen from the current directory."""
     module, colon, name = target.partition(":")
-    if not (module and colon and name):
+    if not (colon and name and all(part.isidentifier() for part in module.split("."))):
         raise _refused(f"{target!r} doesn't name a runner; write it as module:runner")
     sys.path.insert(0, os.getcwd())
     try:
@@ -153,7 +181,9 @@ def _load(target: str) -> JobRunner:
         if error.name is None or not module.startswith(error.name):
             raise
         raise _refused(f"there is no module {module!r} here or on the path") from None
-    runner = getattr(found, name, None)
+    if not hasattr(found, name):
+        raise _refused(f"module {module!r} has no {name!r}")
+    runner = getattr(found, name)
     if not isinstance(runner, JobRunner):
         raise _refused(f"{name!r} in module {module!r} is {type(runner).__name__}, not a JobRunner")
     return runner

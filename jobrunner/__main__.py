@@ -1,0 +1,5 @@
+"""`python -m jobrunner` is the command `jobrunner`."""
+
+from .cli import main
+
+main()
