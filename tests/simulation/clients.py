@@ -245,7 +245,7 @@ class Client:
 
     async def list(self) -> None:
         """Page through the jobs while they change."""
-        session, limit = self.random.choice((None, "a")), self.random.randint(1, 4)
+        session, limit = self.random.choice((None, "a")), self.random.choice((1, 2, 3, 4, 64))
         at_first = [job for job in self.world.jobs if session in (None, job.session_id)]
         numbers: list[int] = []
         cursor: str | None = None

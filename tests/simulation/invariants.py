@@ -32,36 +32,32 @@ class Invariants:
         self.retention = retention
         self.limits = limits
         self.grace = grace
-        self._ended: dict[str, int] = {}
-        self._endings: list[tuple[float, Job]] = []
+        self._seen = 0
+        self._live: list[Job] = []
+        self._endings: list[tuple[float, Job, int]] = []
 
     def after_step(self) -> None:
         """Check what must hold between any two rounds of callbacks."""
         world, require = self.world, self.world.require
         stats = world.runner.stats()
-        kept, gone = sum(stats.jobs.values()), stats.pruned + len(world.forgotten)
+        kept, gone = sum(stats.jobs.values()), stats.pruned
         require(kept + gone == len(world.jobs), "counts", kept, gone, len(world.jobs))
         require(stats.busy <= max(stats.workers, world.ceiling), "too many run", stats)
         world.ceiling = min(world.ceiling, stats.busy)
         require(world.active <= stats.busy + stats.stuck, "undeclared handlers", stats)
         if not world.faults:
             require(stats.jobs[JobStatus.RUNNING] == stats.busy, "running and busy", stats)
-        finals = sum(stats.jobs[status] for status in FINAL)
-        most = self.retention.max_jobs
-        require(most is None or finals <= most, "more final jobs than kept", finals)
-        self._check_ends()
+            finals = sum(stats.jobs[status] for status in FINAL)
+            most = self.retention.max_jobs
+            require(most is None or finals <= most, "more final jobs than kept", finals)
+        self._note_ends()
 
-    def _check_ends(self) -> None:
-        """A final job never changes again, whoever comes late."""
-        for job in self.world.jobs:
-            if not job.is_final:
-                continue
-            last = self._ended.get(job.id)
-            if last is None:
-                self._ended[job.id] = job.log.last
-                self._endings.append((self.world.loop.time(), job))
-            else:
-                self.world.require(last == job.log.last, "an event after the end", job.number)
+    def _note_ends(self) -> None:
+        self._live.extend(self.world.jobs[self._seen :])
+        self._seen = len(self.world.jobs)
+        for job in [job for job in self._live if job.log.closed]:
+            self._live.remove(job)
+            self._endings.append((self.world.loop.time(), job, job.log.last))
 
     def at_rest(self) -> None:
         """Check that nobody sleeps through anything: only the passing of time goes on."""
@@ -105,16 +101,17 @@ class Invariants:
         return answer
 
     def _check_pruned(self) -> None:
-        """Only what is too old or too many is pruned, and that in time."""
+        """Only what is too old or too many is pruned, and that in time; nothing ends twice."""
         now = self.world.loop.time()
         most, age = self.retention.max_jobs, self.retention.max_age
-        for ended, job in self._endings:
+        for ended, job, last in self._endings:
+            self.world.require(last == job.log.last, "an event after the end", job.number)
             kept = self.world.kept(job)
             too_old = age is not None and ended + age <= now
             running = self.world.runner.stats().state == "running"
             self.world.require(not (kept and too_old and running), "an old job", job.number)
             if not kept and job.id not in self.world.forgotten and not too_old:
-                newer = sum(other >= ended for other, _ in self._endings) - 1
+                newer = sum(other >= ended for other, *_ in self._endings) - 1
                 self.world.require(most is not None and newer >= most, "pruned", job.number)
 
     def at_end(self) -> None:

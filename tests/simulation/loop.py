@@ -71,7 +71,8 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         quiet = 0
         while quiet < 2:
             await asyncio.sleep(0)
-            quiet = 0 if self._ready else quiet + 1
+            due = self._scheduled and self._scheduled[0].when() <= self._now
+            quiet = 0 if self._ready or due else quiet + 1
 
     def timers(self) -> list[asyncio.TimerHandle]:
         """Return what is set to happen later."""

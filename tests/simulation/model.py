@@ -91,7 +91,6 @@ class Model:
     max_pending: int
     now: float = 0.0
     paused: bool = False
-    pruned: int = 0
     jobs: list[Entry] = field(default_factory=list)
     """All that were ever accepted."""
     kept: list[Entry] = field(default_factory=list)
@@ -177,7 +176,7 @@ class Model:
             self._leave(entry)
             self._fail(entry, outcome, delay)
 
-    def settle(self) -> None:
+    def _act(self) -> None:
         """What was asked to stop stops, and workers take who is next."""
         while self.turns:
             if (entry := self.turns.popleft()) is None:
@@ -190,7 +189,6 @@ class Model:
     def wake(self) -> None:
         """All idle workers look at the queue again, after a resume or a resize."""
         self.turns.extend([None] * (self.workers - len(self.running)))
-        self.settle()
 
     def _take(self) -> None:
         if self.ready and not self.paused and len(self.running) < self.workers:
@@ -198,8 +196,9 @@ class Model:
             self.ready.remove(entry)
             self._start(entry)
 
-    def advance(self, seconds: float) -> None:
-        """Let time pass, from one thing that happens to the next."""
+    def advance(self, seconds: float = 0.0) -> None:
+        """Let time pass, from one thing that happens to the next; first what happens now."""
+        self._act()
         target = self.now + seconds
         while (when := min((a.when for a in self.alarms), default=target + 1)) <= target:
             self.now = when
@@ -209,7 +208,7 @@ class Model:
                 if alarm in self.alarms:
                     self.alarms.remove(alarm)
                     alarm.call(alarm.entry)
-            self.settle()
+            self._act()
         self.now = target
         self._prune()
 
@@ -290,7 +289,6 @@ class Model:
     def _prune(self) -> None:
         while self.finals and self._outlived(self.finals[0]):
             self._bury(self.finals.pop(0))
-            self.pruned += 1
 
     def _outlived(self, oldest: Entry) -> bool:
         if self.max_jobs is not None and len(self.finals) > self.max_jobs:

@@ -10,7 +10,7 @@ import hashlib
 from random import Random
 from typing import Any
 
-from jobrunner import JobRunner, Limits, Retention, RetryPolicy
+from jobrunner import JobRunner, Limits, QueueFull, Retention, RetryPolicy
 
 from .behaviours import Behaviours
 from .clients import Client
@@ -18,6 +18,8 @@ from .invariants import Invariants
 from .loop import SimulatedLoop, simulate
 from .world import World
 
+CROWD = 0.02
+"""How often a client submits enough jobs at once for tables to be swept and blocks to be filled."""
 MEMORY = 0.02
 """How often a scenario collects garbage in the middle, which unreferenced tasks don't survive."""
 
@@ -41,7 +43,7 @@ class Scenario:
             max_tombstones=draw.choice((0, 2, 100)),
         )
         self.limits = Limits(
-            max_pending=draw.choice((2, 4, 100, 100)),
+            max_pending=draw.choice((2, 4, 500, 500)),
             max_events=draw.choice((1, 3, 100, 100)),
             max_text=draw.choice((20, 1000)),
             max_feed=draw.choice((2, 50)),
@@ -110,12 +112,30 @@ class Scenario:
             asyncio.create_task(Client(self.world, f"{i}").run(), name="client")
             for i in range(self.random.randint(1, 3))
         ]
+        if self.random.random() < CROWD:
+            await self._crowd()
         if self.random.random() < MEMORY:
             await asyncio.sleep(self.random.choice((0, 0.5, 1.0)))
             gc.collect()
-        ending = self.random.choice((self._drain, self._stop, self._stop, self._leave))
-        await ending(clients)
+        endings = (self._drain, self._drain, self._stop, self._leave, self._torn, self._twice)
+        await self.random.choice(endings)(clients)
+        self.world.require(self.world.runner.stats().state == "stopped", "not stopped")
         await self._clients_end(clients)
+
+    async def _crowd(self) -> None:
+        """Submit many jobs, and cancel most of them before they start."""
+        for i in range(150):
+            options: Any = {"delay": 1 + i % 3} if i % 2 else {}
+            try:
+                metadata = {"plan": "return", "n": 0, "seconds": 0, "client": "nobody"}
+                handle = await self.world.runner.submit("once", metadata=metadata, **options)
+            except QueueFull:
+                return
+            self.world.accepted(handle)
+        for handle in self.world.handles[-150:]:
+            if self.random.random() < 0.8:
+                await handle.cancel()
+                self.world.never_again.setdefault(handle.id, self.world.loop.time())
 
     async def _clients_end(self, clients: "list[asyncio.Task[None]]") -> None:
         """The clients find everything ended; of the runner nothing but stuck handlers is left."""
@@ -154,6 +174,28 @@ class Scenario:
         leaving = self.world.runner.__aexit__(RuntimeError, error, None)
         await self.world.bounded(leaving, 2 * self.grace, "leaving")
 
+    async def _torn(self, clients: "list[asyncio.Task[None]]") -> None:
+        """Be cancelled while stopping: nobody is waited for any more."""
+        await self._some_time()
+        self.world.stops.append(self.world.now())
+        stopping = asyncio.create_task(self.world.runner.stop(timeout=5), name="client")
+        await self._some_time()
+        stopping.cancel()
+        await asyncio.wait([stopping])
+        if self.world.runner.stats().state == "running":
+            await self._timed_stop(0)  # it was cancelled before its first step
+        for _ in range(4):
+            await asyncio.sleep(0)
+
+    async def _twice(self, clients: "list[asyncio.Task[None]]") -> None:
+        """Stop while stopping, in a hurry."""
+        await self._some_time()
+        self.world.stops.append(self.world.now())
+        stopping = asyncio.create_task(self.world.runner.stop(timeout=50), name="client")
+        await self._some_time()
+        await self._timed_stop(0)
+        await asyncio.wait([stopping])
+
     async def _some_time(self) -> None:
         await asyncio.sleep(self.random.choice((0, 0.5, 1, 1, 2, 3)))
         for _ in range(self.random.randint(0, 4)):
@@ -174,7 +216,9 @@ class Scenario:
         self.checks.nothing_left()
         stats = self.world.runner.stats()
         self.world.require(stats.stuck == stats.busy == self.world.active == 0, "left", stats)
-        self.world.require(stats.worker_restarts == self.world.faults, "restarts", stats)
+        settled_by_handler = 0 if self.world.faulty == "jobrunner worker" else self.world.faults
+        restarts = stats.worker_restarts + settled_by_handler
+        self.world.require(restarts >= self.world.faults, "a worker died silently", stats)
         timers = self.world.loop.timers()
         self.world.require(not timers, "timers are left", timers)
 

@@ -67,8 +67,9 @@ class RunnerMachine(RuleBasedStateMachine):
         max_tombstones=st.sampled_from((0, 2, 100)),
         max_pending=st.sampled_from((3, 100, 100)),
         grace=st.sampled_from((0.5, 5.0)),
+        before=st.sampled_from((0, 0, 0, 62, 130)),
     )
-    def begin(self, **drawn: Any) -> None:
+    def begin(self, before: int, **drawn: Any) -> None:
         self.model = Model(**drawn)
         self.loop = SimulatedLoop()
         self.jobs: list[Job] = []
@@ -78,6 +79,18 @@ class RunnerMachine(RuleBasedStateMachine):
         self.runner = self._runner(drawn["workers"], drawn["grace"])
         self.loop.run_until_complete(self.runner.__aenter__())
         self.loop.settle()
+        self.loop.run_until_complete(self._crowd(before))
+        self._settle()
+
+    async def _crowd(self, number: int) -> None:
+        """Submit and cancel so many that tables are swept and pages cross blocks."""
+        for i in range(number):
+            entry = self.model.submit(Options("work", delay=float(i % 2)))
+            handle = await self.runner.submit("work", delay=float(i % 2))
+            assert isinstance(entry, Entry)
+            self._expect(handle, entry)
+            await handle.cancel()
+            self.model.cancel(entry)
 
     def _runner(self, workers: int, grace: float) -> JobRunner:
         model = self.model
@@ -127,7 +140,7 @@ class RunnerMachine(RuleBasedStateMachine):
 
     def _settle(self) -> None:
         self.loop.settle()
-        self.model.settle()
+        self.model.advance()
 
     def _expect(self, handle: Any, expected: Entry) -> None:
         """Compare a handle that was returned with what the model expects."""
@@ -228,8 +241,8 @@ class RunnerMachine(RuleBasedStateMachine):
     def pause_or_resume(self) -> None:
         self.model.paused = not self.model.paused
         (self.runner.pause if self.model.paused else self.runner.resume)()
-        self.loop.settle()
         self.model.wake()
+        self._settle()
 
     @rule(workers=st.integers(1, 4))
     def resize(self, workers: int) -> None:
@@ -238,14 +251,14 @@ class RunnerMachine(RuleBasedStateMachine):
 
         self.model.workers = workers
         self.loop.run_until_complete(resize())
-        self.loop.settle()
         self.model.wake()
+        self._settle()
 
     @rule(
         status=st.sampled_from((None, *JobStatus)),
         type=st.sampled_from((None, "work", "flaky")),
         session_id=st.sampled_from((None, None, "a", "c")),
-        limit=st.integers(1, 5),
+        limit=st.sampled_from((1, 2, 3, 5, 64)),
         go_on=st.booleans(),
     )
     def list(self, limit: int, go_on: bool, **filters: str | None) -> None:
@@ -267,7 +280,7 @@ class RunnerMachine(RuleBasedStateMachine):
             entry.status for entry in model.kept
         )
         assert (stats.busy, stats.stuck) == (len(model.running), len(model.stuck))
-        assert (stats.pruned, stats.worker_restarts) == (model.pruned, 0)
+        assert (stats.pruned, stats.worker_restarts) == (len(model.gone), 0)
         for entry, job in zip(model.jobs, self.jobs, strict=True):
             assert (job.status, job.attempt) == (entry.status, entry.attempt)
 

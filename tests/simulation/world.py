@@ -21,7 +21,7 @@ CLIENT: ContextVar[str] = ContextVar("CLIENT", default="nobody")
 
 
 class FaultyClock(Exception):
-    """Raised by the clock in a worker's hands: a fault of the runner's own (T17)."""
+    """Raised by the clock: stands for any fault of the runner's own (T17)."""
 
 
 @dataclass(eq=False)
@@ -58,7 +58,7 @@ class World:
 
     Args:
         seed: What everything is drawn from.
-        fault_rate: How often the clock fails in a worker's hands.
+        fault_rate: How often the clock fails in a worker's or a job's task.
     """
 
     runner: JobRunner
@@ -68,6 +68,7 @@ class World:
         self.seed = seed
         self.random = Random(seed)
         self.fault_rate = fault_rate
+        self.faulty = self.random.choice(("jobrunner worker", "job_"))
         self.faults = 0
         self.calm = False
         self.jobs: list[Job] = []
@@ -91,10 +92,10 @@ class World:
             self.failures.append(f"{message} {values}")
 
     def now(self) -> float:
-        """Return the time in unix seconds, or fail in a worker's hands now and then."""
+        """Return the time in unix seconds, or fail in the runner's hands now and then."""
         if self.fault_rate and not self.calm and self.random.random() < self.fault_rate:
             task = asyncio.current_task()
-            if task is not None and task.get_name() == "jobrunner worker":
+            if task is not None and task.get_name().startswith(self.faulty):
                 self.faults += 1
                 raise FaultyClock
         return unix_now()
