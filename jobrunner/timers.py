@@ -91,7 +91,9 @@ class Timers:
                 self._arm(self._heap[0][0])
 
     def _call_due(self, now: float) -> None:
-        while self._heap and self._heap[0][0] <= now:
+        """Call what was due before this; what that sets for now waits until tasks had a turn."""
+        new = next(self._order)
+        while self._heap and self._heap[0][0] <= now and self._heap[0][1] < new:
             timer = heapq.heappop(self._heap)[2]
             call, timer.call = timer.call, None
             if call is None:
