@@ -183,6 +183,8 @@ class Workers:
         for attempt in list(self.attempts.values()):
             attempt.stop = attempt.stop or "shutdown"
             self._abandon(attempt)
+            if attempt.begun and attempt.task is not None:
+                attempt.task.cancel()
 
     def _abandon(self, attempt: Attempt) -> None:
         """Declare the handler stuck: the job ends, the slot is free, a late value is dropped."""
