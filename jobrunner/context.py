@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 from pydantic_core import from_json, to_json
 
 from . import commands
-from .errors import InvalidOption, clip
+from .errors import InvalidOption, clip, describe
 from .events import EventType
 from .inbox import Inbox
 from .jobs import Job, Step
@@ -113,8 +113,11 @@ class JobContext:
         self._inbox.do(lambda: self._set_progress(value, said, Step(current, total)))
 
     def log(self, message: str, **fields: Any) -> None:
-        """Add a line to the job's log, with fields; what JSON can't hold is kept as text."""
-        kept = from_json(to_json(fields, fallback=repr, inf_nan_mode="strings")) if fields else {}
+        """Add a line to the job's log, with fields; what JSON can't hold is kept as text.
+
+        Fields that are over 16,384 bytes of JSON together are left out, and the line says so.
+        """
+        kept = _fields(fields) if fields else {}
         data = {"text": clip(str(message), MAX_TEXT), "fields": kept}
         self._inbox.do(lambda: self._record("log", data))
 
@@ -196,6 +199,15 @@ class JobContext:
         """Take what threads have on the way, and nothing after; for the worker only."""
         self._ended = True
         self._inbox.close()
+
+
+def _fields(fields: dict[str, Any]) -> dict[str, Any]:
+    try:
+        raw = to_json(fields, fallback=repr, inf_nan_mode="strings")
+        kept: dict[str, Any] = from_json(raw) if len(raw) <= MAX_TEXT else {}
+        return kept or {"left_out": f"{len(raw)} bytes of fields"}
+    except Exception as error:
+        return {"left_out": f"fields that can't be JSON: {describe(error)}"}
 
 
 def _percent(value: float) -> float:

@@ -40,6 +40,7 @@ from typing import ClassVar, TypedDict
 MAX_DETAIL = 8_192
 MAX_TRACEBACK = 65_536
 MAX_CHAIN = 20
+MAX_FRAMES = 50
 
 
 class JobRunnerError(Exception):
@@ -252,12 +253,33 @@ def class_name(error: BaseException) -> str:
 
 
 def traceback_text(error: BaseException) -> str:
-    """Return the traceback as text, head and tail of 64 kB; text pins no frame (T12)."""
+    """Return the traceback as text, head and tail of 64 kB; text pins no frame (T12).
+
+    The last frames of the last 20 exceptions that led to each other, the first of them first.
+    """
     try:
-        summary = traceback.TracebackException.from_exception(error, limit=-MAX_CHAIN)
-        return clip("".join(summary.format()), MAX_TRACEBACK)
+        links = [_link(error, "")]
+        while len(links) < MAX_CHAIN:
+            cause = error.__cause__
+            if cause is None and error.__suppress_context__:
+                break
+            before = cause or error.__context__
+            if before is None:
+                break
+            links.append(_link(before, _CAUSED if cause else _DURING))
+            error = before
+        return clip("".join(reversed(links)), MAX_TRACEBACK)
     except BaseException as broken:
         return f"(its traceback could not be formatted: {class_name(broken)})"
+
+
+_CAUSED = "\nThe above exception was the direct cause of the following exception:\n\n"
+_DURING = "\nDuring handling of the above exception, another exception occurred:\n\n"
+
+
+def _link(error: BaseException, how: str) -> str:
+    lines = traceback.format_exception(error, limit=-MAX_FRAMES, chain=False)
+    return clip("".join(lines), MAX_TRACEBACK) + how
 
 
 def clip(text: str, limit: int) -> str:

@@ -28,8 +28,12 @@ class Event(NamedTuple):
 
     @property
     def weight(self) -> int:
-        """Characters of free text in the event, which count against a log's `max_bytes`."""
-        return len(self.data["text"]) if self.type in ("output", "log") else 0
+        """What the event's text weighs against a log's `max_bytes`, in characters."""
+        if self.type == "output":
+            return len(self.data["text"])
+        if self.type == "log":
+            return len(self.data["text"]) + len(str(self.data.get("fields", "")))
+        return 0
 
 
 class Reading(NamedTuple):

@@ -8,6 +8,7 @@ from .errors import JobCancelled, JobFailed
 from .events import Event, gap
 from .handlers import Handler
 from .jobs import Job, JobStatus
+from .limits import check_seconds
 from .views import JobView, view
 
 T_co = TypeVar("T_co", covariant=True)
@@ -61,9 +62,10 @@ class JobHandle(Generic[T_co]):
 
         Raises:
             TimeoutError: It hasn't ended after `timeout` seconds; it goes on.
+            InvalidOption: The timeout is negative, or no number.
         """
         try:
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout(check_seconds("timeout", timeout, zero=True)):
                 await self._job.log.wait_closed()
         except TimeoutError:
             raise TimeoutError(

@@ -10,9 +10,10 @@ from typing import Any, TypeVar, overload
 from .commands import CommandResult, command_line, placeholders
 from .context import JobContext
 from .errors import InvalidOption
-from .handlers import Function, Handler, Handlers, make_handler
+from .handlers import Function, Handler, Handlers
 from .limits import check_seconds
 from .retry import RetryPolicy
+from .signatures import make_handler
 
 F = TypeVar("F", bound=Function)
 Timeout = float | EllipsisType | None

@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple
 from .errors import InvalidOption
 from .events import Event, EventLog
 from .jobs import Job, JobStatus
+from .limits import check_seconds
 from .store import JobStore, Page
 from .views import JobView, view
 
@@ -96,8 +97,8 @@ class Lookup:
             raise InvalidOption(f"limit is {limit!r}; it must be at least 1")
         return self._store.page(filters, limit=min(limit, MAX_PAGE), cursor=cursor)
 
-    async def events(self, after: int | None = None) -> AsyncIterator[Event]:
-        """Yield what happens to all jobs, from now on, until the runner is stopped.
+    def events(self, after: int | None = None) -> AsyncIterator[Event]:
+        """Yield what happens to all jobs from this call on, until the runner is stopped.
 
         Statuses, progress and ends; log lines and output are with their jobs. An event's `seq` is
         its number in its job's log. Whoever is too slow loses the oldest.
@@ -105,8 +106,10 @@ class Lookup:
         Args:
             after: Number in this log to start after; 0 for all that is kept, None for now.
         """
-        start = self._feed.last if after is None else after
-        async for reading in self._feed.follow(start):
+        return self._events(self._feed.last if after is None else after)
+
+    async def _events(self, after: int) -> AsyncIterator[Event]:
+        async for reading in self._feed.follow(after):
             for event in reading.events:
                 yield event
 
@@ -123,14 +126,14 @@ class Lookup:
 
         Raises:
             JobNotFound, JobGone: One of them isn't kept.
-            InvalidOption: The mode is neither "all" nor "any".
+            InvalidOption: The mode is neither "all" nor "any", or the timeout no duration.
         """
         if mode not in ("all", "any"):
             raise InvalidOption(f"mode is {mode!r}; it must be 'all' or 'any'")
         wanted = [self._store.get(job_id) for job_id in job_ids]
         enough = 1 if mode == "any" else len(wanted)
         try:
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout(check_seconds("timeout", timeout, zero=True)):
                 await _ended(wanted, enough=min(enough, len(wanted)))
         except TimeoutError:
             pass

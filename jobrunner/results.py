@@ -7,8 +7,10 @@ from pydantic_core import from_json, to_json
 
 from .errors import InvalidResult, PayloadTooLarge, describe
 
-SAFE_JSON = 400
+SAFE_JSON = 300
 """Bytes below which JSON can't be too deep, or hold a number too long, to be read again."""
+ROOM = 50
+"""Levels that what is kept leaves for what it will be put into: a view, a list, an envelope."""
 
 
 def dump_result(value: Any, *, limit: int) -> bytes:
@@ -22,14 +24,19 @@ def dump_result(value: Any, *, limit: int) -> bytes:
     """
     try:
         raw = to_json(value, inf_nan_mode="null")
-        if len(raw) > SAFE_JSON:
-            from_json(raw)
+        check_readable(raw)
     except BaseException as error:  # a serialiser of the user's may raise anything
         place = _place(value)
         raise InvalidResult(f"{place} can't be JSON: {describe(error)}") from None
     if len(raw) > limit:
         raise PayloadTooLarge(f"the result is {len(raw)} bytes of JSON; the limit is {limit}")
     return raw
+
+
+def check_readable(raw: bytes) -> None:
+    """Raise ValueError for JSON that a reader would refuse: too deep, or with too long a number."""
+    if len(raw) > SAFE_JSON:
+        from_json(b"[" * ROOM + raw + b"]" * ROOM)
 
 
 def _place(value: Any) -> str:

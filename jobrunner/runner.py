@@ -64,7 +64,7 @@ class Stats(NamedTuple):
     jobs: dict[JobStatus, int]
     """Jobs that are kept, by status."""
     pruned: int
-    """Jobs that were kept and are gone."""
+    """Jobs that were kept and are gone: too old, too many, or forgotten."""
 
 
 class JobRunner(JobTypes, Lookup):
@@ -369,6 +369,7 @@ class JobRunner(JobTypes, Lookup):
             if timeout == 0:
                 self._pool.interrupt()
             await self._stopped.wait()
+            return
         if self._state != "running":
             return
         self._state = "draining"

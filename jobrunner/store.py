@@ -195,7 +195,6 @@ class JobStore:
                 removed += 1
             else:
                 self._forgotten -= 1
-        self.pruned += removed
         return removed
 
     def _outlived(self, ended: float, job: Job) -> bool:
@@ -222,6 +221,7 @@ class JobStore:
 
     def _remove(self, job: Job) -> None:
         block = job.number // BLOCK
+        self.pruned += 1
         del self._jobs[job.id]
         self._finals -= 1
         self.counts[job.status] -= 1

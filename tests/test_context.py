@@ -429,3 +429,22 @@ async def test_a_command_can_fail_its_job() -> None:
         "CommandFailed",
         "sh -c 'exit 4' ended with exit code 4",
     )
+
+
+@virtual_time
+async def test_fields_of_a_log_line_are_bounded() -> None:
+    """A handler that logs its whole document must not fill the memory with it (Q10)."""
+    runner = JobRunner(now=unix_now)
+
+    @runner.job
+    async def chatter(ctx: JobContext) -> None:
+        ctx.log("small", n=1)
+        ctx.log("large", document="x" * 20_000)
+
+    async with runner:
+        job = await runner.submit(chatter)
+        logged = [event.data async for event in job.events() if event.type == "log"]
+    assert logged == [
+        {"text": "small", "fields": {"n": 1}},
+        {"text": "large", "fields": {"left_out": "20015 bytes of fields"}},
+    ]

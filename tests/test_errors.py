@@ -2,6 +2,7 @@
 
 import re
 import sys
+import traceback
 import weakref
 from typing import Any
 
@@ -9,6 +10,8 @@ import pytest
 
 from jobrunner import errors
 from jobrunner.errors import (
+    MAX_CHAIN,
+    MAX_FRAMES,
     InvalidParams,
     JobCancelled,
     JobFailed,
@@ -216,7 +219,7 @@ def test_a_deep_recursion_leaves_its_last_frames() -> None:
         fall(100)
     except ValueError as error:
         text = traceback_text(error)
-    assert text.count(", in fall\n") <= 20
+    assert text.count(", in fall\n") == MAX_FRAMES
     assert 'raise ValueError("bottom")' in text
 
 
@@ -252,3 +255,44 @@ def test_text_of_an_error_pins_nothing_of_its_frames() -> None:
 def test_clip_cuts_the_middle_out(text: str, limit: int, expected: str) -> None:
     """The start says what it is and the end how it came out."""
     assert clip(text, limit) == expected
+
+
+def chain(length: int) -> BaseException:
+    error: BaseException = ValueError("link 0")
+    for number in range(1, length):
+        link = ValueError(f"link {number}")
+        link.__context__ = error
+        error = link
+    return error
+
+
+def test_a_long_chain_leaves_its_last_links() -> None:
+    """A retry loop that keeps its errors makes chains of thousands (T12)."""
+    text = traceback_text(chain(20_000))
+    assert re.findall(r"link \d+", text) == [f"link {n}" for n in range(19_980, 20_000)]
+    assert text.count("During handling of the above exception") == MAX_CHAIN - 1
+
+
+def test_a_chain_is_told_as_python_tells_it() -> None:
+    """What people have learned to read, the first cause first."""
+    try:
+        try:
+            try:
+                raise KeyError("first")
+            except KeyError as first:
+                raise ValueError("second") from first
+        except ValueError:
+            raise RuntimeError("third")  # noqa: B904  # the context is what is tested
+    except RuntimeError as error:
+        assert traceback_text(error) == "".join(traceback.format_exception(error))
+
+
+def test_a_context_that_is_suppressed_is_left_out() -> None:
+    """`raise ... from None` says that what was before doesn't matter."""
+    try:
+        try:
+            raise KeyError("first")
+        except KeyError:
+            raise ValueError("second") from None
+    except ValueError as error:
+        assert traceback_text(error) == "".join(traceback.format_exception(error))

@@ -28,7 +28,7 @@ def numbers(reading: Reading) -> tuple[list[int], int, int]:
 
 @pytest.mark.parametrize(("kind", "data", "weight"), [
     ("output", {"stream": "stdout", "text": "äbc"}, 3),
-    ("log", {"text": "four", "fields": {}}, 4),
+    ("log", {"text": "four", "fields": {"k": 1}}, 12),
     ("progress", {"progress": 5}, 0),
     ("status", {"status": "running"}, 0),
 ])  # fmt: skip

@@ -8,6 +8,7 @@ import pytest
 
 from jobrunner import (
     Event,
+    InvalidOption,
     InvalidResult,
     JobCancelled,
     JobContext,
@@ -238,3 +239,15 @@ async def test_many_waiters_wake_together() -> None:
         views = await asyncio.gather(*[job.wait() for _ in range(100)])
         late = [view async for view in watch(job)]
     assert set(map(str, views + late)) == {str(job.view())}
+
+
+@pytest.mark.parametrize("timeout", [-1.0, float("nan"), float("inf"), "soon"])
+@virtual_time
+async def test_a_timeout_that_is_none_is_refused(timeout: Any) -> None:
+    """A wait that could never end, or ends at once by mistake, says so instead."""
+    async with runner_with_types() as runner:
+        job = await runner.submit("double", {"n": 2})
+        with pytest.raises(InvalidOption, match=f"timeout is {timeout!r}; it must be a number"):
+            await job.result(timeout=timeout)
+        with pytest.raises(InvalidOption, match=f"timeout is {timeout!r}; it must be a number"):
+            await runner.wait([job.id], timeout=timeout)

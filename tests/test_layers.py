@@ -14,7 +14,7 @@ SAMPLES = {"demo_suite"}
 """What jobs work on; no part of the package."""
 ORDER = """
     errors limits events timers retry jobs views output commands inbox context results handlers
-    pages store queue engines worker pool submission handles job_types lookup runner
+    signatures pages store queue engines worker pool submission handles job_types lookup runner
     batches webhooks web|client|tools server demo cli __main__ testing
 """.split()
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names.split("|")}

@@ -362,3 +362,13 @@ async def test_drain_waits_for_everything() -> None:
         jobs.append(await later[0])
         statuses = [job.status for job in jobs]
         assert statuses == ["completed", "completed", "failed", "completed"]
+
+
+@virtual_time
+async def test_events_begin_with_the_call_and_not_with_the_first_step() -> None:
+    """Whoever asks for events and then submits must see the submit."""
+    async with running() as runner:
+        events = runner.events()
+        [job] = await submit(runner, 1.0)
+        first = await anext(events)
+    assert (first.job_id, first.seq, first.data["status"]) == (job.id, 1, "pending")

@@ -1,0 +1,184 @@
+"""From a function to a handler: its signature becomes the schema of a job type's params.
+
+The params are a pydantic dataclass, since its fields, unlike a model's, may have every name that
+Python allows (S8).
+"""
+
+import copy
+import dataclasses
+import functools
+import inspect
+import typing
+from collections.abc import Mapping
+from types import EllipsisType
+from typing import Any
+
+from pydantic import ConfigDict, TypeAdapter
+from pydantic import dataclasses as pydantic_dataclasses
+from pydantic.errors import PydanticUserError
+from pydantic.fields import FieldInfo
+
+from .context import JobContext
+from .errors import InvalidHandler, describe
+from .handlers import IMMUTABLE, Function, Handler, Kind
+from .retry import RetryPolicy
+
+MAX_NAME = 128
+"""Characters of a job type's name."""
+
+
+def make_handler(
+    function: Function,
+    *,
+    name: str | None = None,
+    description: str | None = None,
+    timeout: float | EllipsisType | None = ...,
+    retry: RetryPolicy | None = None,
+    namespace: Mapping[str, Any] | None = None,
+) -> Handler:
+    """Make a handler of a function; `namespace` helps to resolve string annotations.
+
+    Raises:
+        InvalidHandler: The function can't be one; says which parameter, and what to write.
+    """
+    if not callable(function):
+        raise InvalidHandler(f"{function!r} is not a function")
+    whole = _whole(function)
+    name = name or str(getattr(whole, "__name__", type(whole).__name__))
+    if len(name) > MAX_NAME or not name.isprintable():
+        raise InvalidHandler(
+            f"{name!r:.60} can't name a job type; take 1 to {MAX_NAME} printable characters"
+        )
+    annotations = _annotations(function, name, namespace)
+    parameters = list(_signature(function, name).parameters.values())
+    context_name = _context_parameter(parameters, annotations)
+    own = [p for p in parameters if p.name != context_name]
+    for parameter in own:
+        _check_parameter(parameter, annotations, name)
+    return Handler(
+        name=name,
+        function=function,
+        kind=_kind(function),
+        description=description or (inspect.getdoc(whole) or "").partition("\n\n")[0],
+        params=_params_adapter(name, own, annotations) if own else None,
+        result=_result_adapter(function, annotations, name),
+        context_name=context_name,
+        positional=tuple(p.name for p in parameters if p.kind is p.POSITIONAL_ONLY),
+        timeout=timeout,
+        retry=retry,
+    )
+
+
+def _whole(function: Function) -> Function:
+    """Return the function that a partial is of."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    return function
+
+
+def _called(function: Function) -> Function:
+    """Return what has the annotations: of an object that can be called, its `__call__`."""
+    function = _whole(function)
+    return function if inspect.isroutine(function) else type(function).__call__
+
+
+def _signature(function: Function, name: str) -> inspect.Signature:
+    try:
+        return inspect.signature(function)
+    except (ValueError, TypeError) as error:
+        raise InvalidHandler(f"handler {name!r} has no signature to read: {error}") from None
+
+
+def _annotations(
+    function: Function, name: str, namespace: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    target = inspect.unwrap(_called(function))
+    if getattr(target, "__qualname__", "") == getattr(target, "__name__", ""):
+        namespace = None  # a function of a module means its module's names, whoever registers it
+    try:
+        return typing.get_type_hints(target, localns=dict(namespace or {}), include_extras=True)
+    except Exception as error:
+        raise InvalidHandler(
+            f"an annotation of handler {name!r} can't be resolved: {describe(error)}; define the "
+            "type at module level, above the handler"
+        ) from None
+
+
+def _context_parameter(
+    parameters: list[inspect.Parameter], annotations: Mapping[str, Any]
+) -> str | None:
+    for parameter in parameters:
+        hint = annotations.get(parameter.name)
+        single = parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+        if single and isinstance(hint, type) and issubclass(hint, JobContext):
+            return parameter.name
+    return None
+
+
+def _check_parameter(
+    parameter: inspect.Parameter, annotations: Mapping[str, Any], name: str
+) -> None:
+    if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+        raise InvalidHandler(
+            f"handler {name!r} takes {parameter}; params are validated one by one, "
+            "so write each of them out, or take one dict: dict[str, Any]"
+        )
+    if parameter.name.startswith("__") and parameter.name.endswith("__"):
+        raise InvalidHandler(
+            f"parameter {parameter.name!r} of handler {name!r} has a name that belongs to Python"
+        )
+    if parameter.name not in annotations:
+        raise InvalidHandler(
+            f"parameter {parameter.name!r} of handler {name!r} has no annotation; "
+            f"write its type, as in `{parameter.name}: str`, or `{parameter.name}: Any`"
+        )
+
+
+def _kind(function: Function) -> Kind:
+    called = _called(function)
+    if inspect.isasyncgenfunction(called):
+        return Kind.GENERATOR
+    return Kind.COROUTINE if inspect.iscoroutinefunction(called) else Kind.THREAD
+
+
+def _params_adapter(
+    name: str, parameters: list[inspect.Parameter], annotations: Mapping[str, Any]
+) -> TypeAdapter[Any]:
+    fields = [(p.name, annotations[p.name], _field(p)) for p in parameters]
+    try:
+        record = dataclasses.make_dataclass("Params", fields, kw_only=True)
+        config = ConfigDict(extra="forbid", arbitrary_types_allowed=False, title=name)
+        adapter: TypeAdapter[Any] = TypeAdapter(
+            pydantic_dataclasses.dataclass(record, config=config)
+        )
+        adapter.json_schema()  # what has none would fail later, for whoever lists the types
+        return adapter
+    except (PydanticUserError, TypeError, ValueError) as error:
+        raise InvalidHandler(
+            f"the params of handler {name!r} can't be validated: {describe(error)}"
+        ) from None
+
+
+def _field(parameter: inspect.Parameter) -> Any:
+    if parameter.default is parameter.empty:
+        return dataclasses.field()
+    if isinstance(parameter.default, (*IMMUTABLE, FieldInfo)):
+        return dataclasses.field(default=parameter.default)
+    return dataclasses.field(default_factory=lambda: copy.deepcopy(parameter.default))
+
+
+def _result_adapter(
+    function: Function, annotations: Mapping[str, Any], name: str
+) -> TypeAdapter[Any] | None:
+    hint = annotations.get("return", Any)
+    if hint is Any or _kind(function) is Kind.GENERATOR:
+        return None
+    try:
+        adapter: TypeAdapter[Any] = TypeAdapter(hint)
+        adapter.json_schema(mode="serialization")
+        return adapter
+    except (PydanticUserError, TypeError) as error:
+        raise InvalidHandler(
+            f"handler {name!r} returns {hint!r}, which can't be JSON: {describe(error)}; "
+            "annotate what is kept, or Any"
+        ) from None
