@@ -160,6 +160,10 @@ PLANS: dict[str, Behaviour] = {
 }  # fmt: skip
 
 
+RESISTING = ("swallow", "stubborn", "tidy")
+"""Plans that may go on after they were asked to stop; all others stop at once."""
+
+
 def draw_plan(random: Random, client: str) -> dict[str, Any]:
     """Return the metadata of a job that does something."""
     return {

@@ -9,6 +9,7 @@ from jobrunner import Event, JobGone, JobNotFound, JobStatus
 from jobrunner.jobs import FINAL, TRANSITIONS, Job
 from jobrunner.limits import Limits, Retention
 
+from .behaviours import RESISTING
 from .loop import unix_now
 from .world import Stream, World
 
@@ -118,6 +119,8 @@ class Invariants:
         """Check the history of every job and of every stream."""
         for job in self.world.jobs:
             self.world.require(job.is_final, "a job never ended", job.number, job.status)
+            fair = _resists(job) or self.world.torn or not _is_stuck(job)
+            self.world.require(fair, "an obedient handler is given up", job.number)
             self._check_caps(job)
             self._check_history(job, job.log.read(0).events)
         for stream in self.world.streams:
@@ -179,7 +182,7 @@ class Invariants:
         """Check that of the runner's tasks only those of stuck jobs are left."""
         others = asyncio.all_tasks() - {asyncio.current_task()}
         ours = [task for task in others if not _is_clients(task)]
-        stuck = {job.id for job in self.world.jobs if job.error and job.error.type == "Stuck"}
+        stuck = {job.id for job in self.world.jobs if _is_stuck(job) and _resists(job)}
         stray = [task.get_name() for task in ours if task.get_name() not in stuck]
         self.world.require(not stray, "tasks are left", stray)
         declared = self.world.runner.stats().stuck
@@ -190,6 +193,14 @@ def _is_clients(task: "asyncio.Task[Any]") -> bool:
     """Whether a client owns it, or the loop does, which closes a generator that a client left."""
     closing = type(task.get_coro()).__name__ == "async_generator_athrow"
     return closing or task.get_name() == "client"
+
+
+def _is_stuck(job: Job) -> bool:
+    return job.error is not None and job.error.type == "Stuck"
+
+
+def _resists(job: Job) -> bool:
+    return job.metadata is not None and job.metadata["plan"] in RESISTING
 
 
 def _is_due(job: Job) -> bool:

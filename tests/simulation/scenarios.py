@@ -181,6 +181,7 @@ class Scenario:
         stopping = asyncio.create_task(self.world.runner.stop(timeout=5), name="client")
         await self._some_time()
         stopping.cancel()
+        self.world.torn = True
         await asyncio.wait([stopping])
         if self.world.runner.stats().state == "running":
             await self._timed_stop(0)  # it was cancelled before its first step

@@ -79,6 +79,7 @@ class World:
         self.active = 0
         self.ceiling = 0
         self.stops: list[float] = []
+        self.torn = False
         self.streams: list[Stream] = []
         self.feeds: list[asyncio.Task[None]] = []
         self.waits: set[Wait] = set()
