@@ -217,6 +217,29 @@ async def test_a_log_line_without_fields_has_none() -> None:
     assert await watched(lambda ctx: ctx.log("x")) == [("log", {"text": "x", "fields": {}})]
 
 
+class Unshowable:
+    """Something with a repr that raises."""
+
+    def __repr__(self) -> str:
+        raise LookupError("no repr")
+
+
+@pytest.mark.parametrize(
+    ("field", "kept"),
+    [
+        ("x" * 20_000, "20008 bytes of fields"),
+        (Unshowable(), "fields that can't be JSON: "),
+    ],
+    ids=["too large", "hostile"],
+)
+@virtual_time
+async def test_fields_that_can_not_be_kept_are_left_out(field: object, kept: str) -> None:
+    """T13: a log line never fails its job, and never fills the memory; the line itself stays."""
+    ((_, data),) = await watched(lambda ctx: ctx.log("opened", x=field))
+    assert data["text"] == "opened"
+    assert data["fields"]["left_out"].startswith(kept)
+
+
 @virtual_time
 async def test_emitted_text_is_output() -> None:
     """An agent's tokens are streamed, and replayed to who comes late."""
