@@ -1,0 +1,256 @@
+"""The command line, as a shell sees it: output, exit codes, signals."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from jobrunner import __version__
+from jobrunner.cli import app
+from tests.processes import ends
+
+COMMAND = [sys.executable, "-m", "jobrunner"]
+SERVED = "from jobrunner import JobRunner\nrunner = JobRunner()\nother = 1\n"
+
+
+def cli(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+    """Run the command to its end."""
+    return subprocess.run(
+        [*COMMAND, *arguments], capture_output=True, text=True, timeout=60,
+        env=os.environ | {"COLUMNS": "200"} | environment,
+    )  # fmt: skip
+
+
+@contextmanager
+def started(*arguments: str, cwd: Path | None = None) -> "Iterator[subprocess.Popen[str]]":
+    """Start the command, and leave nothing of it."""
+    with subprocess.Popen(
+        [*COMMAND, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=cwd
+    ) as running:
+        try:
+            yield running
+        finally:
+            running.terminate()  # a kill would leave the command's own children behind
+            running.wait(30)
+
+
+def inside(*arguments: str) -> tuple[int, str]:
+    """Run the command in this process, for what starts nothing."""
+    result = CliRunner(env={"COLUMNS": "200"}).invoke(app, arguments)
+    return result.exit_code, result.output
+
+
+def line(running: "subprocess.Popen[str]") -> str:
+    assert running.stdout is not None
+    return running.stdout.readline()
+
+
+# Run
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("script", "code"),
+    [("exit 0", 0), ("exit 7", 7), ("exit 255", 255), ("kill -9 $$", 137), ("kill $$", 143)],
+)
+def test_run_ends_with_the_exit_code_of_its_command(script: str, code: int) -> None:
+    """A script that wraps a command in it has to see no difference; signals are as in shells."""
+    assert cli("run", "--", "sh", "-c", script).returncode == code
+
+
+@pytest.mark.slow
+def test_run_keeps_the_two_outputs_apart() -> None:
+    """What is piped on is the command's stdout, and nothing of ours."""
+    done = cli("run", "--", "sh", "-c", "echo out; echo err >&2")
+    assert (done.stdout, done.stderr, done.returncode) == ("out\n", "err\n", 0)
+
+
+@pytest.mark.slow
+def test_run_loses_no_output() -> None:
+    """More than any log of events keeps: the terminal gets all of it."""
+    done = cli("run", "--", "seq", "200000")
+    assert done.stdout == "".join(f"{n}\n" for n in range(1, 200_001))
+
+
+@pytest.mark.slow
+def test_run_shows_output_while_the_command_runs() -> None:
+    """Whoever watches a test suite wants to see the first failure now."""
+    with started("run", "--", "sh", "-c", "echo first; sleep 600") as p:
+        assert line(p) == "first\n"
+        assert p.poll() is None
+
+
+@pytest.mark.slow
+def test_run_shows_what_its_terminal_can_show() -> None:
+    """A character that an old terminal doesn't know isn't the end of the job."""
+    done = cli("run", "--", "printf", "\u00e4", PYTHONIOENCODING="ascii")
+    assert (done.stdout, done.returncode) == ("?", 0)
+
+
+@pytest.mark.slow
+def test_run_gives_the_command_its_whole_environment() -> None:
+    """The command is the user's own, started by hand; nothing has to be kept from it."""
+    assert cli("run", "--", "sh", "-c", "echo $MINE", MINE="yes").stdout == "yes\n"
+
+
+@pytest.mark.slow
+def test_run_ends_a_command_that_takes_too_long() -> None:
+    """124, as timeout(1) has it, and the time in words."""
+    done = cli("run", "--timeout", "0.2", "--", "sleep", "600")
+    assert (done.stderr, done.returncode) == ("jobrunner: timed out after 0.2 s\n", 124)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("program", ["no-such-program-here", "/etc/passwd"])
+def test_run_says_when_there_is_no_such_program(program: str) -> None:
+    """127, as shells have it, and its name."""
+    done = cli("run", "--", program)
+    assert done.returncode == 127
+    assert done.stderr.startswith(f"jobrunner: can't run {program!r}: ")
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
+def test_run_ends_its_whole_process_tree_on_a_signal(number: signal.Signals, code: int) -> None:
+    """Ctrl-C, a supervisor's TERM, a closed terminal: no child may be left behind."""
+    with started("run", "--", "sh", "-c", "sleep 600 & echo $! $$; wait") as p:
+        pids = [int(pid) for pid in line(p).split()]
+        p.send_signal(number)
+        assert p.wait(30) == code
+    assert (len(pids), [pid for pid in pids if not ends(pid)]) == (2, [])
+
+
+@pytest.mark.slow
+def test_run_survives_a_reader_that_leaves() -> None:
+    """`jobrunner run -- yes | head -1`: no traceback, and no `yes` that goes on for ever."""
+    with started("run", "--", "sh", "-c", "echo $$; exec yes") as p:
+        pid = int(line(p))
+        assert p.stdout is not None and p.stderr is not None
+        p.stdout.close()
+        assert (p.wait(30), "Traceback" in p.stderr.read()) == (1, False)
+    assert ends(pid)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["run"], "Missing argument"),
+        (["run", "--timeout", "-1", "--", "true"], "timeout is -1.0"),
+        (["run", "--timeout", "soon", "--", "true"], "--timeout"),
+        (["run", "--timeout", "nan", "--", "true"], "timeout is nan"),
+    ],
+)
+def test_run_refuses_what_makes_no_sense(arguments: list[str], says: str) -> None:
+    """2 and a sentence, as for every usage error."""
+    code, output = inside(*arguments)
+    assert (code, says in output) == (2, True)
+
+
+# Serve
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with modules to serve, and nothing of them in this process afterwards."""
+    (tmp_path / "served_by_test.py").write_text(SERVED)
+    (tmp_path / "broken_by_test.py").write_text("import no_such_module_here\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.delitem(sys.modules, "served_by_test", raising=False)
+    return tmp_path
+
+
+BAD_TARGETS = {
+    "no colon": (["served_by_test"], "doesn't name a runner"),
+    "no name": (["served_by_test:"], "doesn't name a runner"),
+    "no module": ([":runner"], "doesn't name a runner"),
+    "a path": (["./served_by_test.py:runner"], "doesn't name a runner"),
+    "dots": (["..:runner"], "doesn't name a runner"),
+    "another module": (["no_such_module_here:runner"], "there is no module 'no_such_module_here'"),
+    "a module that isn't a package": (["os.nothing:runner"], "there is no module 'os.nothing'"),
+    "another name": (["served_by_test:nothing"], "has no 'nothing'"),
+    "something else": (["served_by_test:other"], "is int, not a JobRunner"),
+    "a port too high": (["served_by_test:runner", "--port", "65536"], "--port"),
+    "no worker": (["served_by_test:runner", "--workers", "0"], "workers is 0"),
+    "no token": (
+        ["served_by_test:runner", "--host", "0.0.0.0", "--token", ""],
+        "can be reached from other machines",
+    ),
+    "a token no header can carry": (["served_by_test:runner", "--token", "a b"], "visible ASCII"),
+    "a host nobody knows": (["served_by_test:runner", "--host", "no.invalid"], "can't bind"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "says"), BAD_TARGETS.values(), ids=BAD_TARGETS)
+def test_serve_refuses_what_it_cannot_serve(here: Path, arguments: list[str], says: str) -> None:
+    """A sentence that names what is wrong, and no traceback: it is the first thing one tries."""
+    code, output = inside("serve", *arguments)
+    assert (code, says in output) == (2, True), output
+
+
+def test_serve_shows_an_error_of_the_module_itself(here: Path) -> None:
+    """A missing import inside it isn't "no such module": its author needs the traceback."""
+    result = CliRunner().invoke(app, ["serve", "broken_by_test:runner"])
+    assert isinstance(result.exception, ModuleNotFoundError)
+    assert result.exception.name == "no_such_module_here"
+
+
+def test_serve_says_when_the_port_is_taken(here: Path) -> None:
+    """The commonest error of all."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        code, output = inside("serve", "served_by_test:runner", "--port", str(port))
+    assert (code, f"can't bind 127.0.0.1 port {port}" in output) == (2, True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_serve_prints_one_url_and_serves_until_a_signal(here: Path, number: signal.Signals) -> None:
+    """Ctrl-C is no error; TERM is passed on to whoever started it, after a clean end."""
+    arguments = ("served_by_test:runner", "--port", "0", "--workers", "2", "--token", "secret")
+    with started("serve", *arguments, cwd=here) as p:
+        said = line(p)
+        p.send_signal(number)
+        code = p.wait(30)
+        assert p.stderr is not None
+        assert "Traceback" not in p.stderr.read()
+    assert said.startswith("serving served_by_test:runner: http://127.0.0.1:")
+    assert said.endswith("/?token=secret\n")
+    assert code == (0 if number == signal.SIGINT else -signal.SIGTERM)
+
+
+# The rest
+
+
+@pytest.mark.parametrize("command", [[], ["serve"], ["run"], ["demo"], ["version"]])
+def test_every_command_explains_itself(command: list[str]) -> None:
+    """What it does and which options it has, in one screen."""
+    code, output = inside(*command, "--help")
+    assert (code, "Usage:" in output) == (0, True)
+
+
+def test_without_a_command_it_says_which_there_are() -> None:
+    """Nobody remembers them all."""
+    _, output = inside()
+    assert all(name in output for name in ("serve", "run", "demo", "version"))
+
+
+def test_the_version_is_the_package_s() -> None:
+    """What somebody puts into a bug report."""
+    assert inside("version") == (0, f"{__version__}\n")
+
+
+@pytest.mark.slow
+def test_python_m_jobrunner_is_the_same_command() -> None:
+    """Where no script directory is on the path."""
+    assert cli("version").stdout == f"{__version__}\n"
