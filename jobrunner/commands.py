@@ -114,6 +114,8 @@ def _code(program: str, arguments: Sequence[str]) -> Iterator[str]:
     announces = re.compile(rf"-[A-Za-z0-9]*[{letters}]|--(eval|print|command)")
     announced = False
     for argument in arguments:
+        if program.startswith("python") and argument.startswith("-m"):
+            return  # the rest belongs to the module
         announced = announced or announces.match(argument) is not None
         if announced:
             yield argument
@@ -139,9 +141,14 @@ def _value(name: str, params: Mapping[str, Any]) -> str:
 
 
 def environment(extra: Mapping[str, str], params: Mapping[str, Any]) -> dict[str, str]:
-    """Return the environment of a command: a few inherited names, the params, what is given."""
+    """Return the environment of a command: a few inherited names, the params, what is given.
+
+    Names in capitals belong to the system (PATH, LD_PRELOAD), so params with such names are left
+    out: a value that a client chose must not choose what is executed.
+    """
     inherited = {name: os.environ[name] for name in INHERITED if name in os.environ}
-    return inherited | {name: _value(name, params) for name in params} | dict(extra)
+    given = {name: _value(name, params) for name in params if name != name.upper()}
+    return inherited | given | dict(extra)
 
 
 async def run_command(

@@ -139,12 +139,15 @@ class JobContext:
     ) -> commands.CommandResult:
         """Run a command; its output is streamed as events, and kept in the result.
 
-        However this ends, nothing of what the command started is left.
+        However this ends, nothing of what the command started is left. There is no shell, and a
+        placeholder in the code of an interpreter (`sh -c`, `python -c`) is refused; what else a
+        program makes of its arguments (`ssh`, `awk`, an option that begins with `-`) is its own.
 
         Args:
             command: Program and arguments, or a template of them in one string. `{{name}}` is
                 filled in from `params`, and stays within its argument.
-            params: Values for the placeholders. They are in the command's environment too.
+            params: Values for the placeholders. They are in the command's environment too, but for
+                names in capitals, which belong to the system.
             cwd: Working directory; None for the server's own.
             env: Environment variables beside the few that a command inherits (PATH, HOME, ...).
             timeout: Seconds; None leaves it to the job's own limit.

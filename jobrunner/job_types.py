@@ -92,6 +92,7 @@ class JobTypes:
         timeout: Timeout = ...,
         retry: RetryPolicy | None = None,
         description: str | None = None,
+        params: Sequence[str] = (),
         **options: Any,
     ) -> None:
         """Register a command as a job type; the result is a `CommandResult`.
@@ -102,14 +103,21 @@ class JobTypes:
             timeout: As for `job`.
             retry: As for `job`.
             description: For people and models; the command itself if not given.
+            params: Further params of the type, which the command finds in its environment; the
+                only way for the text of a shell: `"$name"`.
             options: `cwd`, `env`, `check` and `shell`, as for `JobContext.run_command`.
 
         Raises:
             InvalidOption: The template can't be one, or an option is unknown; says why.
             DuplicateJobType: There is a type of that name.
         """
-        names = placeholders(command)
+        names = list(dict.fromkeys([*placeholders(command), *params]))
         _check_options(name, names, options)
+        if taken := [param for param in params if param == param.upper()]:
+            raise InvalidOption(
+                f"command {name!r} can't have {taken[0]!r} in its environment: names in capitals "
+                "belong to the system"
+            )
         command_line(command, dict.fromkeys(names, ""), shell=options.get("shell", False))
         shown = command if isinstance(command, str) else " ".join(command)
         self.job(name, timeout=timeout, retry=retry, description=description or f"Run {shown}")(
@@ -119,10 +127,8 @@ class JobTypes:
 
 def _check_options(name: str, names: list[str], options: dict[str, Any]) -> None:
     for param in names:
-        if keyword.iskeyword(param) or param == "_context":
-            raise InvalidOption(
-                f"command {name!r} has a placeholder {param!r}, which no param can be called"
-            )
+        if keyword.iskeyword(param) or not param.isidentifier() or param == "_context":
+            raise InvalidOption(f"command {name!r} has {param!r}, which no param can be called")
     if unknown := options.keys() - {"cwd", "env", "check", "shell"}:
         raise InvalidOption(f"command_job has no option {min(unknown)!r}")
 

@@ -497,3 +497,17 @@ def test_the_placeholders_of_a_template_are_listed_once_in_order() -> None:
     """They become the params of the job type."""
     assert placeholders("cp {{b}} {{ a }} {{b}}") == ["b", "a"]
     assert placeholders(["x", "{{a}}", "y{{c}}"]) == ["a", "c"]
+
+
+def test_a_param_can_not_replace_what_the_system_reads() -> None:
+    """A handler that passes on a client's dict must not hand over the loader and the path (P8)."""
+    given = environment({"LANG": "C"}, {"PATH": "/tmp", "LD_PRELOAD": "x.so", "target": "all"})
+    assert given["PATH"] == os.environ["PATH"]
+    assert "LD_PRELOAD" not in given
+    assert (given["target"], given["LANG"]) == ("all", "C")
+
+
+def test_a_module_s_options_are_its_own() -> None:
+    """P7: `-c` after `-m` is no code of Python's."""
+    argv = command_line("python -m pytest -c {{config}}", {"config": "a b"}, shell=False)
+    assert argv == ["python", "-m", "pytest", "-c", "a b"]

@@ -162,8 +162,8 @@ def test_a_command_without_placeholders_takes_no_params() -> None:
     ("echo 'open", {}, "can't be split"),
     ("echo {{x}}", {"shell": True}, "stands in shell text"),
     (["sh", "-c", "echo {{x}}"], {}, "stands in code for sh"),
-    ("echo {{from}}", {}, "a placeholder 'from', which no param can be called"),
-    ("echo {{_context}}", {}, "a placeholder '_context', which no param can be called"),
+    ("echo {{from}}", {}, "has 'from', which no param can be called"),
+    ("echo {{_context}}", {}, "has '_context', which no param can be called"),
     ("echo", {"cwdd": "/tmp"}, "command_job has no option 'cwdd'"),
 ])  # fmt: skip
 def test_refuses_a_command_that_could_not_run(
@@ -184,3 +184,26 @@ async def test_a_command_job_runs_its_command() -> None:
         job = await runner.submit("say", {"text": "two words"})
         result = await job.result(timeout=10.0)
     assert (result.exit_code, result.stdout) == (0, "two words")
+
+
+async def test_the_text_of_a_shell_finds_its_params_in_the_environment() -> None:
+    """P7: a shell's text can't be filled in safely, and has to have its values all the same."""
+    runner = JobRunner()
+    runner.command_job("greet", 'printf "%s" "hello $name"', shell=True, params=["name"])
+    async with runner:
+        job = await runner.submit("greet", {"name": "$(id); `id`"})
+        assert (await job.result()).stdout == "hello $(id); `id`"
+
+
+@pytest.mark.parametrize("param", ["PATH", "LD_PRELOAD", "_"])
+def test_a_param_in_capitals_can_not_be_in_the_environment(param: str) -> None:
+    """A value that a client chose must not choose what is executed."""
+    with pytest.raises(InvalidOption, match="names in capitals belong to the system"):
+        JobRunner().command_job("run", "true", shell=True, params=[param])
+
+
+@pytest.mark.parametrize("param", ["a b", "1", "", "from", "_context"])
+def test_a_command_s_param_has_a_name_that_a_param_can_have(param: str) -> None:
+    """The params of a command are those of a function, so that its schema is one."""
+    with pytest.raises(InvalidOption, match="which no param can be called"):
+        JobRunner().command_job("run", "true", shell=True, params=[param])
