@@ -144,6 +144,14 @@ async def test_a_broken_cookie_is_no_token(served: Bench, cookie: str) -> None:
     assert answer.problem == (401, PROBLEM, "unauthorized")
 
 
+@pytest.mark.parametrize("other", ["a:b=1", "a,b=1", '"', "=", "a b=c", "x", "[]=1", "\xe9=1"])
+async def test_the_cookie_opens_beside_any_other(served: Bench, other: str) -> None:
+    """Cookies know no ports: each program on this host sends us its own, however odd."""
+    for line in (f"{other}; {await cookie_of(served)}", f"{await cookie_of(served)}; {other}"):
+        head = raw_head(served, "GET", "/jobs", f"Cookie: {line}", token=False)
+        assert (await raw_request(served.url, head)).status == 200
+
+
 async def test_the_login_url_gives_a_cookie_that_no_script_can_read(served: Bench) -> None:
     """The token goes out of the address bar, and where only this host's own pages can send it."""
     async with connect(served.url) as client:

@@ -161,10 +161,7 @@ async def _http_error(request: Request, error: Exception) -> Response:
         )
     code = HTTPStatus(error.status_code).phrase.lower().replace(" ", "-")
     detail = f"{request.method} {request.url.path[:200]}: {error.detail}"
-    headers = error.headers
-    if error.status_code == 405 and not headers:  # of StaticFiles, which doesn't say (RFC 9110)
-        headers = {"Allow": "GET, HEAD"}
-    return problem_response(error.status_code, code, detail, headers=headers)
+    return problem_response(error.status_code, code, detail, headers=error.headers)
 
 
 async def _internal_error(request: Request, error: Exception) -> Response:

@@ -6,10 +6,10 @@ Default deny: every unsafe method is protected because it is unsafe, not because
 import hashlib
 import hmac
 from collections.abc import Iterable
-from http.cookies import CookieError, SimpleCookie
 from urllib.parse import parse_qs
 
 from starlette.datastructures import Headers
+from starlette.requests import cookie_parser
 from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -104,11 +104,9 @@ class Guard:
         scheme, _, token = shown.partition(" ")
         if scheme.lower() == "bearer" and self._matches(token.strip()):
             return True
-        try:
-            cookie = SimpleCookie(headers.get("cookie", "")).get(self._cookie)
-        except CookieError:
-            return False
-        return cookie is not None and self._matches(cookie.value)
+        # SimpleCookie gives up on all cookies when another program on this host sets an odd one.
+        cookie = cookie_parser(headers.get("cookie", "")).get(self._cookie)
+        return cookie is not None and self._matches(cookie)
 
     def _matches(self, token: str) -> bool:
         """Compare digests: equal length, and a time that says nothing of the secret."""
