@@ -76,8 +76,8 @@ def serve(
         raise _refused(str(error)) from None
     except OSError as error:
         raise _refused(f"can't bind {host} port {port}: {error}") from None
-    print(f"serving {target}: {server.login_url}", flush=True)
     try:
+        print(f"serving {target}: {server.login_url}", flush=True)
         asyncio.run(server.run_until_stopped())
     except KeyboardInterrupt:
         pass  # uvicorn raises it again after a clean end

@@ -1,5 +1,6 @@
 """The command line, as a shell sees it: output, exit codes, signals."""
 
+import logging
 import os
 import signal
 import socket
@@ -55,14 +56,27 @@ def line(running: "subprocess.Popen[str]") -> str:
 # Run
 
 
-@pytest.mark.slow
+@pytest.fixture
+def loud() -> Iterator[None]:
+    """The command silences the log; what runs after it in this process gets its log back."""
+    logger = logging.getLogger("jobrunner")
+    level = logger.level
+    yield
+    logger.setLevel(level)
+
+
 @pytest.mark.parametrize(
     ("script", "code"),
     [("exit 0", 0), ("exit 7", 7), ("exit 255", 255), ("kill -9 $$", 137), ("kill $$", 143)],
 )
-def test_run_ends_with_the_exit_code_of_its_command(script: str, code: int) -> None:
+def test_run_ends_with_the_exit_code_of_its_command(loud: None, script: str, code: int) -> None:
     """A script that wraps a command in it has to see no difference; signals are as in shells."""
-    assert cli("run", "--", "sh", "-c", script).returncode == code
+    assert inside("run", "--", "sh", "-c", script) == (code, "")
+
+
+def test_run_takes_what_follows_for_the_command(loud: None) -> None:
+    """Its options are its own, with and without `--`."""
+    assert inside("run", "echo", "--timeout", "1", "--help") == (0, "--timeout 1 --help\n")
 
 
 @pytest.mark.slow
@@ -100,21 +114,19 @@ def test_run_gives_the_command_its_whole_environment() -> None:
     assert cli("run", "--", "sh", "-c", "echo $MINE", MINE="yes").stdout == "yes\n"
 
 
-@pytest.mark.slow
-def test_run_ends_a_command_that_takes_too_long() -> None:
+def test_run_ends_a_command_that_takes_too_long(loud: None) -> None:
     """124, as timeout(1) has it, and the time in words."""
-    done = cli("run", "--timeout", "0.2", "--", "sleep", "600")
-    assert (done.stderr, done.returncode) == ("jobrunner: timed out after 0.2 s\n", 124)
+    ended = inside("run", "--timeout", "0.05", "--", "sleep", "600")
+    assert ended == (124, "jobrunner: timed out after 0.05 s\n")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("program", ["no-such-program-here", "/etc/passwd"])
-def test_run_says_when_there_is_no_such_program(program: str) -> None:
+def test_run_says_when_there_is_no_such_program(loud: None, program: str) -> None:
     """127, as shells have it, and its name."""
-    done = cli("run", "--", program)
-    assert done.returncode == 127
-    assert done.stderr.startswith(f"jobrunner: can't run {program!r}: ")
-    assert "Traceback" not in done.stderr
+    code, output = inside("run", "--", program)
+    assert code == 127
+    assert output.startswith(f"jobrunner: can't run {program!r}: ")
+    assert "Traceback" not in output
 
 
 @pytest.mark.slow
@@ -150,7 +162,7 @@ def test_run_survives_a_reader_that_leaves() -> None:
         (["run", "--timeout", "nan", "--", "true"], "timeout is nan"),
     ],
 )
-def test_run_refuses_what_makes_no_sense(arguments: list[str], says: str) -> None:
+def test_run_refuses_what_makes_no_sense(loud: None, arguments: list[str], says: str) -> None:
     """2 and a sentence, as for every usage error."""
     code, output = inside(*arguments)
     assert (code, says in output) == (2, True)
@@ -230,6 +242,28 @@ def test_serve_prints_one_url_and_serves_until_a_signal(here: Path, number: sign
 
 
 # The rest
+
+
+@pytest.mark.slow
+def test_demo_may_go_on_serving() -> None:
+    """Whoever wants to look around keeps the page; Ctrl-C ends it, and is no error."""
+    with started("demo", "--keep") as p:
+        said = iter(lambda: line(p), "")
+        assert any(text.startswith("still serving: http://127.0.0.1:") for text in said)
+        assert line(p) == "Ctrl-C ends it.\n"
+        p.send_signal(signal.SIGINT)
+        assert p.wait(30) == 0
+
+
+@pytest.mark.slow
+def test_demo_that_is_interrupted_says_so() -> None:
+    """130, and no traceback of twenty tasks."""
+    with started("demo") as p:
+        line(p)
+        p.send_signal(signal.SIGINT)
+        assert p.wait(30) == 130
+        assert p.stderr is not None
+        assert "Traceback" not in p.stderr.read()
 
 
 @pytest.mark.parametrize("command", [[], ["serve"], ["run"], ["demo"], ["version"]])

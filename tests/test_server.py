@@ -242,6 +242,24 @@ async def test_an_error_inside_the_block_comes_out_of_it() -> None:
     assert runner.stats().state == "stopped"
 
 
+async def test_a_second_ctrl_c_lets_running_jobs_no_time() -> None:
+    """In a thread, where uvicorn doesn't pass the signals on to the process when it has ended."""
+
+    async def scenario() -> str:
+        runner, gates = make_runner(shutdown_timeout=GONE_ON)
+        async with serving(runner) as server:
+            job = await runner.submit("hold", {"key": "k"})
+            await gates["k reached"].wait()
+            server.handle_exit(signal.SIGINT, None)
+            server.handle_exit(signal.SIGINT, None)
+        view = job.view()
+        assert view.error is not None
+        return view.error.reason
+
+    async with asyncio.timeout(GONE_ON / 2):
+        assert await asyncio.to_thread(asyncio.run, scenario()) == "shutdown"
+
+
 @pytest.mark.slow
 async def test_a_reader_that_is_dead_does_not_keep_the_server(tmp_path: Path) -> None:
     """S4 and S1: its last bytes can never be sent, and the server doesn't wait for ever."""
