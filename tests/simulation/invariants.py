@@ -15,6 +15,8 @@ from .world import Stream, World
 
 EPSILON = 1e-3
 """Seconds within which two times are one: unix times are floats of 2e-7 s, ISO times of 1e-3 s."""
+AFTER_CANCEL = (None, "stuck", "lost", "too_large", "result_not_serialisable")
+"""How a job may have failed though it was cancelled; anything else would hide the cancel."""
 WAITING = (JobStatus.PENDING, JobStatus.RETRYING)
 
 
@@ -146,6 +148,10 @@ class Invariants:
         if asked is not None and job.finished_at is not None:
             late = job.finished_at - unix_now() + self.world.loop.time() - asked
             self.world.require(late <= 2 * self.grace + EPSILON, "stopped late", job.number, late)
+            reason = (
+                None if job.status is not JobStatus.FAILED or not job.error else job.error.reason
+            )
+            self.world.require(reason in AFTER_CANCEL, "not cancelled", job.number, reason)
 
     def _check_transition(self, job: Job, one: Event, two: Event) -> None:
         require = self.world.require

@@ -43,15 +43,15 @@ from .model import KINDS, Entry, Model, Options, Outcome
 
 STEPS = setting("JOBRUNNER_STEPS", 2_500)
 STEPS_EACH = 50
-SECONDS = st.sampled_from((0.0, 0.5, 1.0, 30.0, 60.0, 61.0, 200.0))
+SECONDS = st.sampled_from((0.0, 0.5, 1.0, 1.0, 30.0, 60.0, 61.0, 200.0))
 OPTIONS = st.builds(
     Options,
-    type=st.sampled_from(("work", "work", "flaky", "stubborn", "mule")),
+    type=st.sampled_from(("work", "flaky", "stubborn", "mule")),
     priority=st.integers(-2, 2),
-    delay=st.sampled_from((0.0, 0.0, 0.0, 1.0, 60.0, 90.0)),
+    delay=st.sampled_from((0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 60.0, 90.0)),
     session=st.sampled_from((None, "a", "b")),
     key=st.sampled_from((None, None, None, "k", "l")),
-    timeout=st.sampled_from((None, None, 1.0, 30.0)),
+    timeout=st.sampled_from((None, 1.0, 1.0, 30.0)),
 )
 ANY = st.integers(0, 1_000)
 """Which of the jobs, counted from the newest and round again."""
@@ -65,9 +65,9 @@ class RunnerMachine(RuleBasedStateMachine):
         max_jobs=st.sampled_from((None, None, 0, 2, 4)),
         max_age=st.sampled_from((None, None, 0.0, 60.0)),
         max_tombstones=st.sampled_from((0, 2, 100)),
-        max_pending=st.sampled_from((3, 100, 100)),
+        max_pending=st.sampled_from((3, 100, 100, 100)),
         grace=st.sampled_from((0.5, 5.0)),
-        before=st.sampled_from((0, 0, 0, 62, 130)),
+        before=st.sampled_from((0, 0, 0, 0, 0, 0, 62, 130)),
     )
     def begin(self, before: int, **drawn: Any) -> None:
         self.model = Model(**drawn)
@@ -222,7 +222,15 @@ class RunnerMachine(RuleBasedStateMachine):
     def finish(self, which: int, outcome: Outcome, delay: float) -> None:
         """A handler returns or raises."""
         inside = self.model.running + self.model.stuck
-        entry = inside[which % len(inside)]
+        self._finish(inside[which % len(inside)], outcome, delay)
+
+    @rule()
+    def finish_all(self) -> None:
+        """All handlers return; whatever they make room for starts."""
+        for entry in self.model.running + self.model.stuck:
+            self._finish(entry, "value", 0.0)
+
+    def _finish(self, entry: Entry, outcome: Outcome, delay: float) -> None:
         told = self.told[self.jobs[entry.number - 1].id]
         if outcome == "value":
             told.set_result(entry.number)
@@ -237,9 +245,9 @@ class RunnerMachine(RuleBasedStateMachine):
         self.loop.settle()
         self.model.advance(seconds)
 
-    @rule()
-    def pause_or_resume(self) -> None:
-        self.model.paused = not self.model.paused
+    @rule(paused=st.sampled_from((True, False, False)))
+    def pause_or_resume(self, paused: bool) -> None:
+        self.model.paused = paused
         (self.runner.pause if self.model.paused else self.runner.resume)()
         self.model.wake()
         self._settle()
