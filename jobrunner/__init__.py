@@ -36,9 +36,9 @@ from .events import Event
 from .handles import JobHandle
 from .jobs import JobStatus
 from .limits import Limits, Retention
-from .lookup import JobPage, Waited
+from .lookup import JobPage, Stats, Waited
 from .retry import RetryPolicy
-from .runner import JobRunner, Stats
+from .runner import JobRunner
 from .views import JobView
 
 __version__ = "0.1.0"

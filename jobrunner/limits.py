@@ -83,3 +83,14 @@ def check_seconds(name: str, value: float | None, *, zero: bool = False) -> floa
             f"at most {LONGEST:.0f}, or None"
         )
     return float(value)
+
+
+def check_workers(workers: int) -> int:
+    """Return `workers` when it is a number of workers.
+
+    Raises:
+        InvalidOption: It is below 1, or no integer.
+    """
+    if not isinstance(workers, int) or workers < 1:
+        raise InvalidOption(f"workers is {workers!r}; it must be an integer, 1 or more")
+    return workers

@@ -3,7 +3,7 @@
 import asyncio
 import sys
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeAlias
 
 from .errors import InvalidOption
 from .events import Event, EventLog
@@ -12,8 +12,30 @@ from .limits import check_seconds
 from .store import JobStore, Page
 from .views import JobView, view
 
+State: TypeAlias = Literal["new", "running", "draining", "stopped"]
 MAX_PAGE = 200
 """Jobs on one page at most."""
+
+
+class Stats(NamedTuple):
+    """How a runner does, at one moment."""
+
+    state: State
+    """new, running, draining or stopped."""
+    paused: bool
+    """Whether no job is started for now."""
+    workers: int
+    """How many jobs may run at once."""
+    busy: int
+    """How many run."""
+    stuck: int
+    """Handlers that refused to end and still run, their jobs long ended."""
+    worker_restarts: int
+    """How often a worker died of a fault in the runner and was replaced."""
+    jobs: dict[JobStatus, int]
+    """Jobs that are kept, by status."""
+    pruned: int
+    """Jobs that were kept and are gone: too old, too many, or forgotten."""
 
 
 class JobPage(NamedTuple):

@@ -8,16 +8,13 @@ from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from random import Random
 from types import TracebackType
-from typing import Any, Literal, NamedTuple, Self, TypeVar, Unpack, overload
-
-from pydantic_core import from_json
+from typing import Any, Self, TypeVar, Unpack, overload
 
 from . import jobs
 from .engines.local import LocalEngine
 from .errors import (
     InvalidOption,
     JobNotFinal,
-    JobNotRetryable,
     RunnerNotStarted,
     RunnerStopped,
     WrongLoop,
@@ -27,9 +24,9 @@ from .events import EventLog
 from .handlers import Function
 from .handles import JobHandle
 from .job_types import JobTypes
-from .jobs import CancelReason, Job, JobError, JobStatus
-from .limits import Limits, Retention, check_seconds
-from .lookup import Lookup
+from .jobs import CancelReason, Job, JobError
+from .limits import Limits, Retention, check_seconds, check_workers
+from .lookup import Lookup, State, Stats
 from .pool import WorkerPool
 from .queue import JobQueue
 from .retry import NO_RETRY, RetryPolicy
@@ -40,31 +37,6 @@ from .views import JobView, error_fields, view
 from .worker import Workers
 
 T = TypeVar("T")
-
-State = Literal["new", "running", "draining", "stopped"]
-MASKED = b'"**********"'
-"""What a SecretStr becomes in kept params."""
-
-
-class Stats(NamedTuple):
-    """How a runner does, at one moment."""
-
-    state: State
-    """new, running, draining or stopped."""
-    paused: bool
-    """Whether no job is started for now."""
-    workers: int
-    """How many jobs may run at once."""
-    busy: int
-    """How many run."""
-    stuck: int
-    """Handlers that refused to end and still run, their jobs long ended."""
-    worker_restarts: int
-    """How often a worker died of a fault in the runner and was replaced."""
-    jobs: dict[JobStatus, int]
-    """Jobs that are kept, by status."""
-    pruned: int
-    """Jobs that were kept and are gone: too old, too many, or forgotten."""
 
 
 class JobRunner(JobTypes, Lookup):
@@ -138,7 +110,7 @@ class JobRunner(JobTypes, Lookup):
             grace=self._grace,
             max_result=self.limits.max_result,
         )
-        self._pool = WorkerPool(self._workers, size=_check_workers(workers), lost=self._lost)
+        self._pool = WorkerPool(self._workers, size=check_workers(workers), lost=self._lost)
 
     @overload
     async def submit(
@@ -290,16 +262,8 @@ class JobRunner(JobTypes, Lookup):
             raise JobNotFinal(
                 f"job {job_id} is {job.status}; it can be run again when it has ended"
             )
-        if MASKED in job.params:
-            raise JobNotRetryable(f"the params of job {job_id} held secrets; submit it anew")
-        options = SubmitOptions(priority=job.priority, timeout=job.timeout)
-        if job.session_id is not None:
-            options["session_id"] = job.session_id
-        if job.metadata is not None:
-            options["metadata"] = job.metadata
         handler = self._handlers.find(job.type)
-        again, _ = self._intake.accept(handler, from_json(job.params), options, retry_of=job.id)
-        return JobHandle(again, handler, self.cancel)
+        return JobHandle(self._intake.again(handler, job), handler, self.cancel)
 
     async def forget(self, job_id: str) -> None:
         """Remove a final job now; its id answers "gone" from then on.
@@ -324,7 +288,7 @@ class JobRunner(JobTypes, Lookup):
         Raises:
             InvalidOption: It is below 1.
         """
-        self._pool.resize(_check_workers(workers))
+        self._pool.resize(check_workers(workers))
 
     @asynccontextmanager
     async def lifespan(self, app: object = None) -> AsyncIterator[None]:
@@ -421,9 +385,3 @@ class JobRunner(JobTypes, Lookup):
 
 _SHUTDOWN = JobError.from_limit("shutdown", "the runner was shut down before the job had ended",
                                 attempt=0)  # fmt: skip
-
-
-def _check_workers(workers: int) -> int:
-    if not isinstance(workers, int) or workers < 1:
-        raise InvalidOption(f"workers is {workers!r}; it must be an integer, 1 or more")
-    return workers

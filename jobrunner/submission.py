@@ -11,7 +11,7 @@ from typing import Any, TypedDict
 
 from pydantic_core import PydanticSerializationError, from_json, to_json
 
-from .errors import IdempotencyKeyReused, InvalidOption, PayloadTooLarge, QueueFull
+from .errors import IdempotencyKeyReused, InvalidOption, JobNotRetryable, PayloadTooLarge, QueueFull
 from .events import EventLog
 from .handlers import Handler
 from .jobs import Job, JobStatus
@@ -20,6 +20,8 @@ from .queue import MAX_PRIORITY, JobQueue
 from .retry import RetryPolicy
 from .store import JobStore
 
+MASKED = b'"**********"'
+"""What a SecretStr becomes in kept params."""
 MAX_NAME = 256
 """Characters of a session id or an idempotency key."""
 
@@ -131,6 +133,21 @@ class Intake:
         self._store.add(job, {"status": job.status, "attempt": 0})
         self._queue.put(job, delay=delay)
         return job, False
+
+    def again(self, handler: Handler, job: Job) -> Job:
+        """Return a new job that runs a final one again.
+
+        Raises:
+            JobNotRetryable: Its params held secrets, which are not kept.
+        """
+        if MASKED in job.params:
+            raise JobNotRetryable(f"the params of job {job.id} held secrets; submit it anew")
+        options = SubmitOptions(priority=job.priority, timeout=job.timeout)
+        if job.session_id is not None:
+            options["session_id"] = job.session_id
+        if job.metadata is not None:
+            options["metadata"] = job.metadata
+        return self.accept(handler, from_json(job.params), options, retry_of=job.id)[0]
 
     def _check(self, options: SubmitOptions, handler: Handler, now: float) -> tuple[Checked, float]:
         if unknown := options.keys() - SubmitOptions.__annotations__.keys():
