@@ -142,7 +142,8 @@ async def _watch(command: list[str], timeout: float | None) -> int:
     if ended.status is not JobStatus.COMPLETED:
         assert ended.error is not None, "a job that isn't completed has an error"
         print(f"jobrunner: {ended.error.detail}", file=sys.stderr)
-        return 127 if ended.error.type == CommandNotFound.__name__ else 124
+        codes = {CommandNotFound.__name__: NOT_FOUND, TimeoutError.__name__: TIMED_OUT}
+        return codes.get(ended.error.type, 1)
     code: int = ended.result
     return code if code >= 0 else 128 - code
 
