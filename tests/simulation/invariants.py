@@ -145,6 +145,8 @@ class Invariants:
         for one, two in itertools.pairwise(statuses):
             self._check_transition(job, one, two)
         asked = self.world.never_again.get(job.id)
+        wanted = asked is not None or job.status is not JobStatus.CANCELLED
+        self.world.require(wanted, "cancelled by nobody", job.number)
         if asked is not None and job.finished_at is not None:
             late = job.finished_at - unix_now() + self.world.loop.time() - asked
             self.world.require(late <= 2 * self.grace + EPSILON, "stopped late", job.number, late)
