@@ -7,7 +7,7 @@ import logging
 import os
 import signal
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 try:
     import typer
@@ -21,6 +21,9 @@ from .errors import CommandNotFound, InvalidOption
 from .jobs import JobStatus
 from .runner import JobRunner
 
+if TYPE_CHECKING:
+    from .server import Server
+
 app = typer.Typer(
     help="Background jobs for agents, in one process.",
     no_args_is_help=True,
@@ -29,6 +32,8 @@ app = typer.Typer(
 )
 INTERRUPTED = 128 + signal.SIGINT
 """Exit code after Ctrl-C, as shells have it."""
+NOT_FOUND, TIMED_OUT = 127, 124
+"""Exit codes of a shell without the program, and of `timeout`."""
 
 
 def main() -> None:
@@ -77,10 +82,23 @@ def serve(
     except OSError as error:
         raise _refused(f"can't bind {host} port {port}: {error}") from None
     try:
-        print(f"serving {target}: {server.login_url}", flush=True)
-        asyncio.run(server.run_until_stopped())
+        asyncio.run(_serve(server, f"serving {target}: {server.login_url}"))
     except KeyboardInterrupt:
         pass  # uvicorn raises it again after a clean end
+
+
+async def _serve(server: "Server", greeting: str) -> None:
+    """Serve, and say so once requests and signals are taken."""
+
+    async def greet() -> None:
+        await server.ready()
+        print(greeting, flush=True)
+
+    greeting_task = asyncio.get_running_loop().create_task(greet(), name="greeting")
+    try:
+        await server.run_until_stopped()
+    finally:
+        greeting_task.cancel()
 
 
 @app.command(

@@ -56,15 +56,18 @@ class EventLog:
     Args:
         max_events: How many events to keep.
         max_bytes: How many characters of text in them to keep.
+        last: Number after which the events are numbered; they go on from another log's then.
     """
 
     __slots__ = ("_bytes", "_events", "_gone", "_waiters", "closed", "last", "max_bytes",
                  "max_events")  # fmt: skip
 
-    def __init__(self, *, max_events: int = 1_000, max_bytes: int = 5_000_000) -> None:
+    def __init__(
+        self, *, max_events: int = 1_000, max_bytes: int = 5_000_000, last: int = 0
+    ) -> None:
         self.max_events = max_events
         self.max_bytes = max_bytes
-        self.last = 0
+        self.last = last
         self.closed = False
         self._events: list[Event | None] = []
         self._gone = 0  # how many places at the front of the list are empty

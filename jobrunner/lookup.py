@@ -61,13 +61,11 @@ class Lookup:
 
     Args:
         store: The jobs.
-        feed: The log of all jobs.
         now: The current time in unix seconds.
     """
 
-    def __init__(self, store: JobStore, feed: EventLog, now: Callable[[], float]) -> None:
+    def __init__(self, store: JobStore, now: Callable[[], float]) -> None:
         self._store = store
-        self._feed = feed
         self._now = now
 
     async def get(self, job_id: str) -> JobView:
@@ -128,10 +126,11 @@ class Lookup:
         Args:
             after: Number in this log to start after; 0 for all that is kept, None for now.
         """
-        return self._events(self._feed.last if after is None else after)
+        feed = self._store.feed
+        return self._events(feed, feed.last if after is None else after)
 
-    async def _events(self, after: int) -> AsyncIterator[Event]:
-        async for reading in self._feed.follow(after):
+    async def _events(self, feed: EventLog, after: int) -> AsyncIterator[Event]:
+        async for reading in feed.follow(after):
             for event in reading.events:
                 yield event
 

@@ -20,7 +20,6 @@ from .errors import (
     WrongLoop,
     clip,
 )
-from .events import EventLog
 from .handlers import Function
 from .handles import JobHandle
 from .job_types import JobTypes
@@ -82,12 +81,14 @@ class JobRunner(JobTypes, Lookup):
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopped = asyncio.Event()
         self._timers = Timers()
-        feed = EventLog(max_events=self.limits.max_feed, max_bytes=self.limits.max_text)
         store = JobStore(
-            retention=retention or Retention(), feed=feed, now=now, timers=self._timers
+            retention=retention or Retention(),
+            max_feed=self.limits.max_feed,
+            now=now,
+            timers=self._timers,
         )
         JobTypes.__init__(self)
-        Lookup.__init__(self, store, feed, now)
+        Lookup.__init__(self, store, now)
         self._queue = JobQueue(self._timers)
         self._intake = Intake(
             store=store,
@@ -305,8 +306,7 @@ class JobRunner(JobTypes, Lookup):
                                 "when it has stopped")  # fmt: skip
         self._loop = asyncio.get_running_loop()
         self._timers.open(self._loop)
-        self._feed.closed = False
-        self._store.schedule_prune()
+        self._store.wake()
         self._state = "running"
         self._queue.open()
         self._pool.start()
@@ -350,7 +350,6 @@ class JobRunner(JobTypes, Lookup):
             self._end_waiting(job, _SHUTDOWN)
         self._store.rest()
         self._timers.close()
-        self._feed.close()
         self._state = "stopped"
         self._stopped.set()
 

@@ -34,7 +34,7 @@ class JobStore:
 
     Args:
         retention: How long final jobs are kept.
-        feed: The log of all jobs.
+        max_feed: How many events of all jobs together are kept in `feed`.
         now: The current time in unix seconds.
         timers: The clock that ages are measured on, and what wakes the store to prune (Q6).
     """
@@ -43,12 +43,12 @@ class JobStore:
         self,
         *,
         retention: Retention,
-        feed: EventLog,
+        max_feed: int,
         now: Callable[[], float],
         timers: Timers,
     ) -> None:
         self.retention = retention
-        self.feed = feed
+        self.feed = EventLog(max_events=max_feed)
         self.counts = dict.fromkeys(JobStatus, 0)
         self.pruned = 0
         self._now = now
@@ -215,9 +215,16 @@ class JobStore:
         self.schedule_prune()
 
     def rest(self) -> None:
-        """Forget the timer: the loop that it was on is going away."""
+        """End the feed and forget the timer: the loop that they were on is going away."""
+        self.feed.close()
         self._timers.cancel(self._sweep)
         self._sweep = None
+
+    def wake(self) -> None:
+        """Work again, with a feed that goes on where the last one ended."""
+        if self.feed.closed:
+            self.feed = EventLog(max_events=self.feed.max_events, last=self.feed.last)
+        self.schedule_prune()
 
     def _remove(self, job: Job) -> None:
         block = job.number // BLOCK

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from jobrunner import (
+    Event,
     InvalidCursor,
     InvalidOption,
     JobContext,
@@ -284,13 +285,13 @@ def test_a_wait_for_many_begins_once_for_each(mode: Any) -> None:
     async def scenario() -> None:
         timers = Timers()
         timers.open(asyncio.get_running_loop())
-        store = JobStore(retention=Retention(), feed=EventLog(), now=unix_now, timers=timers)
+        store = JobStore(retention=Retention(), max_feed=100, now=unix_now, timers=timers)
         jobs = [make_job(number, log=CountingLog()) for number in range(1, 201)]
         for job in jobs:
             store.add(job, {})
             timers.after(job.number, lambda job=job: end(store, job))  # type: ignore[misc]  # bound by default
         CountingLog.begun = 0
-        lookup = Lookup(store, store.feed, unix_now)
+        lookup = Lookup(store, unix_now)
         waited = await lookup.wait([job.id for job in jobs], mode=mode)
         assert (len(waited.done), CountingLog.begun) == (200 if mode == "all" else 1, 200)
 
@@ -372,3 +373,24 @@ async def test_events_begin_with_the_call_and_not_with_the_first_step() -> None:
         [job] = await submit(runner, 1.0)
         first = await anext(events)
     assert (first.job_id, first.seq, first.data["status"]) == (job.id, 1, "pending")
+
+
+@virtual_time
+async def test_who_follows_a_runner_is_told_of_its_end_though_it_is_started_again() -> None:
+    """A restart in the same tick must not make one stream of two lives (restarted TestClients)."""
+    runner = JobRunner(now=unix_now)
+
+    @runner.job
+    async def nothing() -> None: ...
+
+    async def follow(events: AsyncIterator[Event]) -> list[str]:
+        return [event.data["status"] async for event in events]
+
+    async with runner:
+        following = asyncio.get_running_loop().create_task(follow(runner.events()))
+        await (await runner.submit(nothing)).wait()
+    async with runner:
+        assert await following == ["pending", "running", "completed"]
+        job = await runner.submit(nothing)
+        first = await anext(runner.events(after=3))
+        assert (first.job_id, first.data["status"]) == (job.id, "pending")

@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 
 from jobrunner import JobGone, JobNotFinal, JobNotFound, JobStatus, Retention
-from jobrunner.events import Event, EventLog
+from jobrunner.events import Event
 from jobrunner.jobs import Job, cancel, complete, start
 from jobrunner.store import BLOCK, JobStore
 from jobrunner.timers import Timers
@@ -19,9 +19,8 @@ from tests.simulation.loop import EPOCH, SimulatedLoop, unix_now, virtual_time
 def opened(**retention: Any) -> tuple[JobStore, Timers]:
     timers = Timers()
     timers.open(asyncio.get_running_loop())
-    feed = EventLog()
     return JobStore(
-        retention=Retention(**retention), feed=feed, now=unix_now, timers=timers
+        retention=Retention(**retention), max_feed=100, now=unix_now, timers=timers
     ), timers
 
 
