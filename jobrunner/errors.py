@@ -34,7 +34,8 @@ client can raise what the runner raised.
 """
 
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import ClassVar, TypedDict
 
 MAX_DETAIL = 8_192
@@ -258,28 +259,29 @@ def traceback_text(error: BaseException) -> str:
     The last frames of the last 20 exceptions that led to each other, the first of them first.
     """
     try:
-        links = [_link(error, "")]
-        while len(links) < MAX_CHAIN:
-            cause = error.__cause__
-            if cause is None and error.__suppress_context__:
-                break
-            before = cause or error.__context__
-            if before is None:
-                break
-            links.append(_link(before, _CAUSED if cause else _DURING))
-            error = before
-        return clip("".join(reversed(links)), MAX_TRACEBACK)
+        with _cut(error):
+            return clip(
+                "".join(traceback.format_exception(error, limit=-MAX_FRAMES)), MAX_TRACEBACK
+            )
     except BaseException as broken:
         return f"(its traceback could not be formatted: {class_name(broken)})"
 
 
-_CAUSED = "\nThe above exception was the direct cause of the following exception:\n\n"
-_DURING = "\nDuring handling of the above exception, another exception occurred:\n\n"
-
-
-def _link(error: BaseException, how: str) -> str:
-    lines = traceback.format_exception(error, limit=-MAX_FRAMES, chain=False)
-    return clip("".join(lines), MAX_TRACEBACK) + how
+@contextmanager
+def _cut(error: BaseException) -> Iterator[None]:
+    """Hide what led to the 20th exception of a chain: formatting costs its length each time."""
+    for _ in range(MAX_CHAIN - 1):
+        before = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+        if before is None:
+            break
+        error = before
+    cause, context, suppressed = error.__cause__, error.__context__, error.__suppress_context__
+    error.__cause__ = error.__context__ = None
+    try:
+        yield
+    finally:
+        error.__cause__, error.__context__ = cause, context
+        error.__suppress_context__ = suppressed
 
 
 def clip(text: str, limit: int) -> str:

@@ -121,7 +121,7 @@ class EventLog:
         after = max(after, 0)
         start = max(after + 1, self.first)
         if start > self.last:
-            return Reading([], max(after, self.last), 0)
+            return Reading([], start - 1, start - after - 1)
         place = self._gone + start - self.first
         stop = None if limit is None else place + limit
         events = [event for event in self._events[place:stop] if event is not None]
