@@ -1,6 +1,6 @@
 """What a handler may do while it runs: say how far it is, log, emit, run a command, stop in time.
 
-Everything here may be called from coroutines and from threads. A call from a thread is handed to
+All but `run_command`, which is awaited, may be called from threads too. Such a call is handed to
 the event loop: in order, and with no more than a bounded number on the way.
 """
 
@@ -16,7 +16,7 @@ from . import commands
 from .errors import InvalidOption, clip, describe
 from .events import EventType
 from .inbox import Inbox
-from .jobs import Job, Step
+from .jobs import Job, Step, report
 from .output import Lines, OnOutput, StreamName
 
 Record: TypeAlias = Callable[[EventType, Mapping[str, Any]], None]
@@ -38,7 +38,6 @@ class JobContext:
         self._inbox = Inbox(loop)
         self._attempt = job.attempt
         self._cancel_requested = False
-        self._ended = False
 
     @property
     def job_id(self) -> str:
@@ -78,11 +77,6 @@ class JobContext:
         """
         return self._cancel_requested
 
-    @property
-    def ended(self) -> bool:
-        """Whether this attempt is over; a handler that still runs then was given up as stuck."""
-        return self._ended
-
     def check_cancelled(self) -> None:
         """Raise `asyncio.CancelledError` when this attempt is to stop; call it in long loops."""
         if self._cancel_requested:
@@ -112,7 +106,7 @@ class JobContext:
         value, said = _percent(100 * current / total), _text(message)
         self._inbox.do(lambda: self._set_progress(value, said, Step(current, total)))
 
-    def log(self, message: str, **fields: Any) -> None:
+    def log(self, message: str, /, **fields: Any) -> None:
         """Add a line to the job's log, with fields; what JSON can't hold is kept as text.
 
         Fields that are over 16,384 bytes of JSON together are left out, and the line says so.
@@ -122,7 +116,10 @@ class JobContext:
         self._inbox.do(lambda: self._record("log", data))
 
     def emit(self, text: str) -> None:
-        """Stream a piece of partial output; every watcher sees it, a late one too."""
+        """Stream a piece of partial output; every watcher sees it.
+
+        A late one sees it too, as far as the job's log still has it: 1,000 events by default.
+        """
         self._output("text", clip(str(text), MAX_TEXT))
 
     async def run_command(
@@ -185,11 +182,9 @@ class JobContext:
     def _set_progress(self, percent: float, message: str | None, step: Step | None) -> None:
         job = self._job
         said = job.progress_message if message is None else message
-        if (percent, said, step) == (job.progress, job.progress_message, job.step):
-            return
-        job.progress, job.progress_message, job.step = percent, said, step
-        shown = step and {"current": step.current, "total": step.total}
-        self._record("progress", {"progress": percent, "progress_message": said, "step": shown})
+        if report(job, percent, said, step):
+            shown = step and {"current": step.current, "total": step.total}
+            self._record("progress", {"progress": percent, "progress_message": said, "step": shown})
 
     def _output(self, stream: str, text: str) -> None:
         self._inbox.do(lambda: self._record("output", {"stream": stream, "text": text}))
@@ -200,7 +195,6 @@ class JobContext:
 
     def _close(self) -> None:
         """Take what threads have on the way, and nothing after; for the worker only."""
-        self._ended = True
         self._inbox.close()
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 from pydantic import TypeAdapter, ValidationError
-from pydantic_core import PydanticSerializationError, from_json
+from pydantic_core import PydanticSerializationError, from_json, to_json
 
 from .context import JobContext
 from .errors import (
@@ -21,7 +21,7 @@ from .errors import (
     ParamProblem,
     UnknownJobType,
 )
-from .results import check_readable
+from .results import check_readable, dump_result
 from .retry import RetryPolicy
 
 Function = Callable[..., Any]
@@ -51,6 +51,8 @@ class Handler:
     """What the return annotation says; None when it says nothing."""
     context_name: str | None
     """Parameter that takes the context."""
+    defaults: Mapping[str, Any]
+    """Values of parameters that need not be given."""
     positional: tuple[str, ...]
     """Parameters that can't be given by keyword."""
     timeout: float | types.EllipsisType | None
@@ -72,7 +74,7 @@ class Handler:
         try:
             given = dict(params) if isinstance(params, Mapping) else params
             arguments = self.params.validate_python(given)
-            raw = self.params.dump_json(arguments, by_alias=True)
+            raw = self.params.dump_json(arguments, by_alias=True, round_trip=True)
             check_readable(raw)
             return dict(vars(arguments)), raw
         except ValidationError as error:
@@ -80,6 +82,14 @@ class Handler:
             raise InvalidParams(_listing(self.name, problems), problems) from None
         except (PydanticSerializationError, ValueError) as error:
             raise InvalidParams(f"the params of {self.name!r} can't be kept: {error}") from None
+
+    def given(self, raw: bytes) -> dict[str, Any]:
+        """Return kept params as they can be given again: without defaults, which may not fit."""
+        params: dict[str, Any] = from_json(raw)
+        for name, default in self.defaults.items():
+            if name in params and to_json(params[name]) == to_json(default, fallback=repr):
+                del params[name]
+        return params
 
     def call(self, context: JobContext, arguments: Mapping[str, Any]) -> Any:
         """Call the function; each attempt gets values of its own."""
@@ -91,6 +101,17 @@ class Handler:
             return self.function(**arguments)
         keywords = {k: v for k, v in arguments.items() if k not in self.positional}
         return self.function(*(arguments[name] for name in self.positional), **keywords)
+
+    def dump_result(self, value: Any, *, limit: int) -> bytes:
+        """Return the function's value as JSON that `load_result` can load.
+
+        Raises:
+            InvalidResult: It can't be JSON, or isn't what the function is annotated to return.
+            PayloadTooLarge: It is over `limit` bytes.
+        """
+        raw = dump_result(value, limit=limit)
+        self.load_result(raw)  # or the job would be completed, and its result an error
+        return raw
 
     def load_result(self, raw: bytes) -> Any:
         """Return the result as the return annotation says, or as plain JSON values without one.

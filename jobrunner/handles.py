@@ -1,8 +1,8 @@
 """A handle on one job: what `submit` returns."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Generic, TypeVar
+from collections.abc import AsyncIterator
+from typing import Generic, Protocol, TypeVar
 
 from .errors import JobCancelled, JobFailed
 from .events import Event, gap
@@ -12,6 +12,17 @@ from .limits import check_seconds
 from .views import JobView, view
 
 T_co = TypeVar("T_co", covariant=True)
+
+
+class Owner(Protocol):
+    """The runner, as far as a handle needs it."""
+
+    def check_loop(self) -> None:
+        """Raise WrongLoop when this is not the runner's event loop."""
+
+    async def cancel(self, job_id: str, note: str | None = None) -> JobView:
+        """Ask the job to stop."""
+        ...
 
 
 class JobHandle(Generic[T_co]):
@@ -24,13 +35,13 @@ class JobHandle(Generic[T_co]):
         self,
         job: Job,
         handler: Handler,
-        cancel: Callable[[str, str | None], Awaitable[JobView]],
+        owner: Owner,
         *,
         replayed: bool = False,
     ) -> None:
         self._job = job
         self._handler = handler
-        self._cancel = cancel
+        self._owner = owner
         self._replayed = replayed
 
     def __repr__(self) -> str:
@@ -63,7 +74,9 @@ class JobHandle(Generic[T_co]):
         Raises:
             TimeoutError: It hasn't ended after `timeout` seconds; it goes on.
             InvalidOption: The timeout is negative, or no number.
+            WrongLoop: The job runs in another event loop than this one.
         """
+        self._check_loop()
         try:
             async with asyncio.timeout(check_seconds("timeout", timeout, zero=True)):
                 await self._job.log.wait_closed()
@@ -106,6 +119,7 @@ class JobHandle(Generic[T_co]):
 
         Where events are no longer kept, a `gap` event says which.
         """
+        self._check_loop()
         async for reading in self._job.log.follow(after):
             if reading.missed:
                 yield gap(self.id, self._job.updated_at, reading)
@@ -114,4 +128,8 @@ class JobHandle(Generic[T_co]):
 
     async def cancel(self, note: str | None = None) -> JobView:
         """Ask the job to stop; see `JobRunner.cancel`."""
-        return await self._cancel(self.id, note)
+        return self.view() if self._job.is_final else await self._owner.cancel(self.id, note)
+
+    def _check_loop(self) -> None:
+        if not self._job.is_final:  # one that has ended can be read from anywhere
+            self._owner.check_loop()

@@ -196,6 +196,7 @@ def start(job: Job, now: float) -> None:
     _move(job, JobStatus.RUNNING)
     job.attempt += 1
     job.next_attempt_at = None
+    job.progress, job.progress_message, job.step = 0, None, None
     if job.started_at is None:
         job.started_at = now
 
@@ -214,9 +215,13 @@ def fail(job: Job, now: float, error: JobError) -> None:
     job.error = error
 
 
-def cancel(job: Job, now: float) -> None:
-    """It was asked to stop and nothing of it runs: pending, retrying or running -> cancelled."""
+def cancel(job: Job, now: float, error: JobError | None = None) -> None:
+    """It was asked to stop and nothing of it runs: pending, retrying or running -> cancelled.
+
+    What went wrong while it stopped is kept with it.
+    """
     _finish(job, JobStatus.CANCELLED, now)
+    job.error = error or job.error
     if job.cancel_requested_at is None:
         job.cancel_requested_at = now
     job.cancel_reason = job.cancel_reason or "user"
@@ -235,12 +240,21 @@ def interrupt(job: Job) -> None:
     job.attempt -= 1
 
 
-def request_cancel(job: Job, now: float, reason: CancelReason, note: str | None) -> None:
-    """Note that somebody wants the job to stop; the first to ask is remembered."""
-    if job.cancel_requested_at is None:
+def request_cancel(job: Job, now: float, reason: CancelReason, note: str | None) -> bool:
+    """Note that somebody wants the job to stop; return whether they were the first to ask."""
+    first = job.cancel_requested_at is None
+    if first:
         job.cancel_requested_at = now
         job.cancel_reason = reason
         job.cancel_note = note
+    return first
+
+
+def report(job: Job, percent: float, message: str | None, step: Step | None) -> bool:
+    """The handler says how far it is; return whether that is anything new."""
+    new = (percent, message, step) != (job.progress, job.progress_message, job.step)
+    job.progress, job.progress_message, job.step = percent, message, step
+    return new
 
 
 def _finish(job: Job, status: JobStatus, now: float) -> None:

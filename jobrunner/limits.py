@@ -50,6 +50,8 @@ class Limits:
     """Events kept of one job, the newest."""
     max_text: int = 5_000_000
     """Text of log lines and output kept of one job, the newest."""
+    max_threads: int = 1_000
+    """Threads of plain functions at once, those of handlers that were given up too."""
     max_feed: int = 10_000
     """Events kept of all jobs together, for readers of the runner's log."""
 

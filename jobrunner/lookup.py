@@ -68,6 +68,9 @@ class Lookup:
         self._store = store
         self._now = now
 
+    def check_loop(self) -> None:
+        """Raise WrongLoop when this is not the event loop that the jobs run in."""
+
     async def get(self, job_id: str) -> JobView:
         """Return the job as it stands now. O(1).
 
@@ -113,24 +116,24 @@ class Lookup:
         status = filters.get("status")
         if status is not None and status not in list(JobStatus):
             raise InvalidOption(f"there is no status {status!r}; there are: {', '.join(JobStatus)}")
-        if limit < 1:
-            raise InvalidOption(f"limit is {limit!r}; it must be at least 1")
+        if type(limit) is not int or limit < 1:
+            raise InvalidOption(f"limit is {limit!r}; it must be an integer, 1 or more")
         return self._store.page(filters, limit=min(limit, MAX_PAGE), cursor=cursor)
 
-    def events(self, after: int | None = None) -> AsyncIterator[Event]:
+    def events(self) -> AsyncIterator[Event]:
         """Yield what happens to all jobs from this call on, until the runner is stopped.
 
         Statuses, progress and ends; log lines and output are with their jobs. An event's `seq` is
-        its number in its job's log. Whoever is too slow loses the oldest.
-
-        Args:
-            after: Number in this log to start after; 0 for all that is kept, None for now.
+        its number in its job's log. Whoever is too slow misses the oldest, and is told how many by
+        a `gap` event of no job.
         """
-        feed = self._store.feed
-        return self._events(feed, feed.last if after is None else after)
+        self.check_loop()
+        return self._follow(self._store.feed, self._store.feed.last)
 
-    async def _events(self, feed: EventLog, after: int) -> AsyncIterator[Event]:
+    async def _follow(self, feed: EventLog, after: int) -> AsyncIterator[Event]:
         async for reading in feed.follow(after):
+            if reading.missed:
+                yield Event(0, "", "gap", self._now(), {"missed": reading.missed})
             for event in reading.events:
                 yield event
 
@@ -151,6 +154,7 @@ class Lookup:
         """
         if mode not in ("all", "any"):
             raise InvalidOption(f"mode is {mode!r}; it must be 'all' or 'any'")
+        self.check_loop()
         wanted = [self._store.get(job_id) for job_id in job_ids]
         enough = 1 if mode == "any" else len(wanted)
         try:
@@ -177,8 +181,20 @@ class Lookup:
             left = due - now
         return max(1.0, min(60.0, left))
 
-    async def drain(self) -> None:
-        """Wait until every job has ended, those that wait for their time or a retry too."""
+    async def drain(self, *, timeout: float | None = None) -> None:
+        """Wait until every job has ended, those that wait for their time or a retry too.
+
+        Raises:
+            TimeoutError: Some haven't after `timeout` seconds; they go on.
+        """
+        self.check_loop()
+        try:
+            async with asyncio.timeout(check_seconds("timeout", timeout, zero=True)):
+                await self._drained()
+        except TimeoutError:
+            raise TimeoutError(f"jobs still run or wait after {timeout:g} s; they go on") from None
+
+    async def _drained(self) -> None:
         while (job := next(self._store.live(), None)) is not None:
             await job.log.wait_closed()
 

@@ -1,6 +1,6 @@
 """A handler's value becomes JSON once, when the handler returns, or fails there and says where."""
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Coroutine, Iterator, Mapping
 from typing import Any
 
 from pydantic_core import from_json, to_json
@@ -22,6 +22,7 @@ def dump_result(value: Any, *, limit: int) -> bytes:
         InvalidResult: Part of it can't be JSON; says which.
         PayloadTooLarge: It is over `limit` bytes.
     """
+    _refuse_unfinished(value)
     try:
         raw = to_json(value, inf_nan_mode="null")
         check_readable(raw)
@@ -31,6 +32,17 @@ def dump_result(value: Any, *, limit: int) -> bytes:
     if len(raw) > limit:
         raise PayloadTooLarge(f"the result is {len(raw)} bytes of JSON; the limit is {limit}")
     return raw
+
+
+def _refuse_unfinished(value: Any) -> None:
+    """Refuse what hasn't run yet: reading it would run it in the event loop, past all limits."""
+    if issubclass(type(value), Iterator | Awaitable):  # its `__class__` may lie (T13)
+        if issubclass(type(value), Coroutine):
+            value.close()
+        raise InvalidResult(
+            f"the handler returned a {type(value).__name__}, which has not run yet: write the "
+            "handler as `async def` and await it, or return a list"
+        )
 
 
 def check_readable(raw: bytes) -> None:

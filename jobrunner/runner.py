@@ -32,7 +32,7 @@ from .retry import NO_RETRY, RetryPolicy
 from .store import JobStore
 from .submission import Intake, SubmitOptions
 from .timers import Timers
-from .views import JobView, error_fields, view
+from .views import JobView, error_fields, iso, view
 from .worker import Workers
 
 T = TypeVar("T")
@@ -103,7 +103,7 @@ class JobRunner(JobTypes, Lookup):
             queue=self._queue,
             store=store,
             handlers=self._handlers,
-            engine=LocalEngine(),
+            engine=LocalEngine(max_threads=self.limits.max_threads),
             timers=self._timers,
             now=now,
             random=Random(seed),
@@ -174,7 +174,7 @@ class JobRunner(JobTypes, Lookup):
         self._check_running()
         handler = self._handlers.find(type)
         job, known = self._intake.accept(handler, params or {}, options)
-        return JobHandle(job, handler, self.cancel, replayed=known)
+        return JobHandle(job, handler, self, replayed=known)
 
     def submit_threadsafe(
         self,
@@ -196,7 +196,7 @@ class JobRunner(JobTypes, Lookup):
     def handle(self, job_id: str) -> JobHandle[Any]:
         """Return a handle on a job that is kept; raises what `get` raises."""
         job = self._store.get(job_id)
-        return JobHandle(job, self._handlers.find(job.type), self.cancel)
+        return JobHandle(job, self._handlers.find(job.type), self)
 
     def stats(self) -> Stats:
         """Return how the runner does. O(1)."""
@@ -228,16 +228,17 @@ class JobRunner(JobTypes, Lookup):
             JobNotFound, JobGone: There is no such job any more.
             WrongLoop: Called from another loop than the runner's.
         """
-        self._check_loop()
+        self.check_loop()
         job = self._store.get(job_id)
         if not job.is_final:
             note = None if note is None else clip(str(note), 1_000)
-            jobs.request_cancel(job, self._now(), reason, note)
+            first = jobs.request_cancel(job, self._now(), reason, note)
             attempt = self._workers.attempts.get(job.id)
-            if attempt is not None:
-                self._workers.stop(attempt, "cancel")
-            else:
+            if attempt is None:
                 self._end_waiting(job, None)
+            elif first:
+                self._store.save(job, "status", _asked_to_stop(job))
+                self._workers.stop(attempt, "cancel")
         return view(job)
 
     def _end_waiting(self, job: Job, error: JobError | None) -> None:
@@ -264,7 +265,7 @@ class JobRunner(JobTypes, Lookup):
                 f"job {job_id} is {job.status}; it can be run again when it has ended"
             )
         handler = self._handlers.find(job.type)
-        return JobHandle(self._intake.again(handler, job), handler, self.cancel)
+        return JobHandle(self._intake.again(handler, job), handler, self)
 
     async def forget(self, job_id: str) -> None:
         """Remove a final job now; its id answers "gone" from then on.
@@ -273,14 +274,17 @@ class JobRunner(JobTypes, Lookup):
             JobNotFinal: It hasn't ended.
             JobNotFound, JobGone: There is no such job any more.
         """
+        self.check_loop()
         self._store.forget(job_id)
 
     def pause(self) -> None:
         """Start no job until `resume`; jobs that run go on, and submits are taken."""
+        self.check_loop()
         self._queue.pause()
 
     def resume(self) -> None:
         """Start jobs again."""
+        self.check_loop()
         self._queue.resume()
 
     def resize(self, workers: int) -> None:
@@ -289,6 +293,7 @@ class JobRunner(JobTypes, Lookup):
         Raises:
             InvalidOption: It is below 1.
         """
+        self.check_loop()
         self._pool.resize(check_workers(workers))
 
     @asynccontextmanager
@@ -341,11 +346,13 @@ class JobRunner(JobTypes, Lookup):
         try:
             wait = self._shutdown if timeout is None else timeout
             await self._pool.stop(timeout=wait, grace=2 * self._grace + 1.0)
+            await self._workers.press_stuck()
         finally:
             self._close()
 
     def _close(self) -> None:
         self._workers.abandon_all()  # none, unless `stop` itself was cancelled
+        self._workers.disown_stuck()
         for job in list(self._store.live()):
             self._end_waiting(job, _SHUTDOWN)
         self._store.rest()
@@ -362,7 +369,7 @@ class JobRunner(JobTypes, Lookup):
 
     def _check_running(self) -> None:
         self._check_state()
-        self._check_loop()
+        self.check_loop()
 
     def _check_state(self) -> None:
         if self._state == "new":
@@ -374,12 +381,30 @@ class JobRunner(JobTypes, Lookup):
         if self._state != "running":
             raise RunnerStopped(f"the runner is {self._state} and takes no more jobs")
 
-    def _check_loop(self) -> None:
-        if self._state == "running" and asyncio.get_running_loop() is not self._loop:
+    def check_loop(self) -> None:
+        """Raise WrongLoop when this is not the event loop that the runner works in."""
+        if self._state in ("running", "draining") and _running_loop() is not self._loop:
             raise WrongLoop(
                 "the runner belongs to another event loop; from another thread use "
                 "submit_threadsafe, or asyncio.run_coroutine_threadsafe with the runner's loop"
             )
+
+
+def _asked_to_stop(job: Job) -> dict[str, Any]:
+    return {
+        "status": job.status,
+        "attempt": job.attempt,
+        "cancel_requested_at": iso(job.cancel_requested_at),
+        "cancel_reason": job.cancel_reason,
+        "cancel_note": job.cancel_note,
+    }
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
 
 
 _SHUTDOWN = JobError.from_limit("shutdown", "the runner was shut down before the job had ended",

@@ -10,7 +10,7 @@ import functools
 import inspect
 import typing
 from collections.abc import Mapping
-from types import EllipsisType
+from types import EllipsisType, UnionType
 from typing import Any
 
 from pydantic import ConfigDict, TypeAdapter
@@ -63,6 +63,7 @@ def make_handler(
         params=_params_adapter(name, own, annotations) if own else None,
         result=_result_adapter(function, annotations, name),
         context_name=context_name,
+        defaults={p.name: p.default for p in own if p.default is not p.empty},
         positional=tuple(p.name for p in parameters if p.kind is p.POSITIONAL_ONLY),
         timeout=timeout,
         retry=retry,
@@ -110,7 +111,8 @@ def _context_parameter(
     for parameter in parameters:
         hint = annotations.get(parameter.name)
         single = parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
-        if single and isinstance(hint, type) and issubclass(hint, JobContext):
+        hints = typing.get_args(hint) if isinstance(hint, UnionType) else (hint,)
+        if single and any(isinstance(h, type) and issubclass(h, JobContext) for h in hints):
             return parameter.name
     return None
 
@@ -128,14 +130,20 @@ def _check_parameter(
             f"parameter {parameter.name!r} of handler {name!r} has a name that belongs to Python"
         )
     if parameter.name not in annotations:
+        wanted = "JobContext" if parameter.name in ("ctx", "context") else "str"
         raise InvalidHandler(
             f"parameter {parameter.name!r} of handler {name!r} has no annotation; "
-            f"write its type, as in `{parameter.name}: str`, or `{parameter.name}: Any`"
+            f"write its type, as in `{parameter.name}: {wanted}`, or `{parameter.name}: Any`"
         )
 
 
 def _kind(function: Function) -> Kind:
     called = _called(function)
+    if inspect.isgeneratorfunction(called):
+        raise InvalidHandler(
+            f"handler {called.__name__!r} is a generator; write `async def` to stream what it "
+            "yields, or return a list"
+        )
     if inspect.isasyncgenfunction(called):
         return Kind.GENERATOR
     return Kind.COROUTINE if inspect.iscoroutinefunction(called) else Kind.THREAD

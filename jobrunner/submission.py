@@ -147,11 +147,13 @@ class Intake:
             options["session_id"] = job.session_id
         if job.metadata is not None:
             options["metadata"] = job.metadata
-        return self.accept(handler, from_json(job.params), options, retry_of=job.id)[0]
+        return self.accept(handler, handler.given(job.params), options, retry_of=job.id)[0]
 
     def _check(self, options: SubmitOptions, handler: Handler, now: float) -> tuple[Checked, float]:
         if unknown := options.keys() - SubmitOptions.__annotations__.keys():
-            raise InvalidOption(f"submit has no option {min(unknown)!r}")
+            raise InvalidOption(
+                f"submit has no option {min(unknown)!r}; the params are its second argument, a dict"
+            )
         delay = _delay(options, now)
         checked: Checked = {
             "priority": _priority(options.get("priority", 0)),

@@ -5,9 +5,9 @@ Neither is kept: a job that nobody looks at costs no validation and no encoding.
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from pydantic_core import from_json, to_json
 
 from .events import Event
@@ -35,8 +35,8 @@ class ErrorView(Frozen):
     """The attempt that failed, from 1; 0 when none was started."""
     retryable: bool
     """Whether the same job could succeed when it is tried again."""
-    traceback: str | None = None
-    """Only in process, and over HTTP from an app in debug mode."""
+    traceback: Annotated[str | None, Field(exclude=True)] = None
+    """Only in process; a dump leaves it out, since a client has no business with it."""
 
 
 class StepView(Frozen):

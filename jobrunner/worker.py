@@ -10,6 +10,7 @@ end the loop or the pool (T1, T4); and nobody waits in the handler, only for it 
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -25,7 +26,6 @@ from .errors import InvalidResult, PayloadTooLarge, clip
 from .handlers import Handler, Handlers
 from .jobs import FailureReason, Job, JobError
 from .queue import JobQueue
-from .results import dump_result
 from .retry import RetryPolicy
 from .store import JobStore
 from .timers import Timers
@@ -52,6 +52,8 @@ class Attempt:
     """Whether the task has had its first step; before that a cancel would skip the guard."""
     settled: bool = False
     stop: StopReason | None = None
+    deadline: float = math.inf
+    """End of the time limit, on the loop's clock."""
 
 
 @dataclass(slots=True, eq=False)
@@ -147,7 +149,8 @@ class Workers:
         assert job.context is not None, "a job that isn't final has its context"
         attempt.task = loop.create_task(self._run(attempt), name=job.id, context=job.context.copy())
         if job.timeout is not None:
-            job.timer = self._timers.after(job.timeout, lambda: self.stop(attempt, "timeout"))
+            attempt.deadline = self._timers.now() + job.timeout
+            job.timer = self._timers.at(attempt.deadline, lambda: self.stop(attempt, "timeout"))
         return attempt
 
     async def _run(self, attempt: Attempt) -> None:
@@ -177,6 +180,19 @@ class Workers:
             attempt.task.cancel()
         self._timers.cancel(attempt.job.timer)
         attempt.job.timer = self._timers.after(self._grace, then)
+
+    async def press_stuck(self) -> None:
+        """Ask the stuck handlers once more, and let those end that do so at once."""
+        for task in self.stuck:
+            task.cancel()
+        if self.stuck:
+            await asyncio.wait(self.stuck, timeout=0)
+
+    def disown_stuck(self) -> None:
+        """Take the stuck handlers out of asyncio's list: `asyncio.run` would wait for ever (T3)."""
+        for task in self.stuck:
+            asyncio.tasks._unregister_task(task)  # public: "Extending", in asyncio's documentation
+            task._log_destroy_pending = False  # type: ignore[attr-defined]  # it was said before
 
     def abandon_all(self) -> None:
         """Give up whatever still runs, without a grace: the runner is going away."""
@@ -209,12 +225,14 @@ class Workers:
         """The handler returned: its job is completed, unless the time was over before."""
         if self._late(attempt):
             return
+        if attempt.stop is None and self._timers.now() > attempt.deadline:
+            attempt.stop = "timeout"  # it blocked the loop, and so its own timer
         if attempt.stop == "timeout":
-            self._settle_error(attempt, TimeoutError())
+            self._settle_error(attempt, asyncio.CancelledError())
             return
         job = attempt.job
         try:
-            result = dump_result(value, limit=self._max_result)
+            result = attempt.handler.dump_result(value, limit=self._max_result)
         except (InvalidResult, PayloadTooLarge) as error:
             too_large = isinstance(error, PayloadTooLarge)
             reason: FailureReason = "too_large" if too_large else "result_not_serialisable"
@@ -235,6 +253,8 @@ class Workers:
             self._cancel(job, error)
         elif attempt.stop == "timeout":
             limit = TimeoutError(self._why(attempt))
+            if not isinstance(error, asyncio.CancelledError):
+                limit.__context__ = error  # what went wrong while it stopped is told with it
             self._retry_or_fail(attempt, limit, "timeout")
         elif not isinstance(error, asyncio.CancelledError):
             self._retry_or_fail(attempt, error, "error")
@@ -287,9 +307,9 @@ class Workers:
 
     def _cancel(self, job: Job, error: BaseException) -> None:
         """End a job that was asked to stop; what went wrong meanwhile is kept with it."""
-        if not isinstance(error, asyncio.CancelledError):
-            job.error = JobError.from_exception(error, attempt=job.attempt)
-        jobs.cancel(job, self._now())
+        told = isinstance(error, asyncio.CancelledError)
+        described = None if told else JobError.from_exception(error, attempt=job.attempt)
+        jobs.cancel(job, self._now(), described)
         data = {"status": job.status, "error": error_fields(job.error)}
         self._store.save(job, "done", data)
 

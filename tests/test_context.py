@@ -471,3 +471,18 @@ async def test_fields_of_a_log_line_are_bounded() -> None:
         {"text": "small", "fields": {"n": 1}},
         {"text": "large", "fields": {"left_out": "20015 bytes of fields"}},
     ]
+
+
+@virtual_time
+async def test_a_field_of_a_log_line_may_be_called_message() -> None:
+    """Whatever an author calls their fields, the line is kept."""
+    runner = JobRunner(now=unix_now)
+
+    @runner.job
+    async def chatter(ctx: JobContext) -> None:
+        ctx.log("said", message="hello", self=1)
+
+    async with runner:
+        job = await runner.submit(chatter)
+        (line,) = [event.data async for event in job.events() if event.type == "log"]
+    assert line == {"text": "said", "fields": {"message": "hello", "self": 1}}

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from jobrunner import JobContext, JobRunner, JobView, RetryPolicy
+from jobrunner import JobContext, JobRunner, JobView, Limits, RetryPolicy
 from tests.simulation.loop import unix_now, virtual_time
 
 tenant: ContextVar[str] = ContextVar("tenant", default="nobody")
@@ -110,7 +110,7 @@ async def test_a_generator_is_closed_when_a_piece_of_it_can_not_be_emitted() -> 
     runner, steps = JobRunner(now=unix_now), []
 
     class Hostile:
-        def __str__(self) -> str:
+        def __repr__(self) -> str:
             raise LookupError("no text")
 
     @runner.job
@@ -125,7 +125,7 @@ async def test_a_generator_is_closed_when_a_piece_of_it_can_not_be_emitted() -> 
         view = await (await runner.submit(think)).wait()
         assert steps == ["closed"]
     assert view.error is not None
-    assert (view.status, view.error.type) == ("failed", "LookupError")
+    assert (view.status, "no text" in view.error.detail) == ("failed", True)
 
 
 @pytest.mark.parametrize("kind", ["coroutine", "thread"])
@@ -273,3 +273,83 @@ async def test_an_engine_gets_the_handler_its_context_and_its_arguments() -> Non
     async with runner:
         assert await (await runner.submit(add, {"a": "1"})).result() == 3
     assert seen == [("add", {"a": 1, "b": 2})]
+
+
+@virtual_time
+async def test_what_a_generator_yields_is_text_or_becomes_json() -> None:
+    """A model's pieces are often objects; a watcher gets JSON, not Python's way to show them."""
+    runner = JobRunner(now=unix_now)
+
+    @runner.job
+    async def think() -> AsyncIterator[Any]:
+        yield "text"
+        yield {"token": "a", "n": 1}
+
+    async with runner:
+        job = await runner.submit(think)
+        said = [event.data["text"] async for event in job.events() if event.type == "output"]
+    assert said == ["text", '{"token":"a","n":1}']
+
+
+async def test_threads_that_never_end_are_bounded() -> None:
+    """T10: handlers that ignore their cancellation must not fill the machine with threads."""
+    runner = JobRunner(workers=1, cancel_grace=0.0, limits=Limits(max_threads=2))
+    release = threading.Event()
+
+    @runner.job(timeout=0.01)
+    def ignore() -> None:
+        release.wait()
+
+    async with runner:
+        views = [await (await runner.submit(ignore)).wait() for _ in range(3)]
+        release.set()
+    errors = [view.error.title for view in views if view.error is not None]
+    assert errors[:2] == ["timed out after 0.01 s, and the handler did not end within 0 s"] * 2
+    assert errors[2].startswith("2 threads of handlers still run, the limit; a handler that is")
+
+
+async def test_threads_that_have_ended_make_room() -> None:
+    """The limit counts what runs, however it came to its end."""
+    runner = JobRunner(limits=Limits(max_threads=1), workers=1)
+
+    @runner.job
+    def quick(n: int) -> int:
+        return n
+
+    async with runner:
+        assert [await (await runner.submit(quick, {"n": n})).result() for n in range(3)] == [
+            0,
+            1,
+            2,
+        ]
+
+
+def test_a_handler_that_ignores_every_cancel_does_not_keep_the_process() -> None:
+    """T3: `asyncio.run` waits for its tasks for ever; one that was given up is none of them."""
+    program = """
+import asyncio
+from jobrunner import JobRunner
+
+async def main():
+    runner = JobRunner(cancel_grace=0.01, shutdown_timeout=0.0)
+
+    @runner.job
+    async def stubborn():
+        while True:
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                pass
+
+    async with runner:
+        job = await runner.submit(stubborn)
+        await asyncio.sleep(0)
+    print(job.status, job.view().error.reason)
+
+asyncio.run(main())
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=30
+    )
+    assert (done.returncode, done.stdout) == (0, "failed stuck\n")
+    assert "Task was destroyed" not in done.stderr

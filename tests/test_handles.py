@@ -9,7 +9,6 @@ import pytest
 from jobrunner import (
     Event,
     InvalidOption,
-    InvalidResult,
     JobCancelled,
     JobContext,
     JobFailed,
@@ -18,6 +17,7 @@ from jobrunner import (
     JobView,
     Limits,
     Retention,
+    WrongLoop,
 )
 from tests.simulation.loop import EPOCH, unix_now, virtual_time
 
@@ -77,8 +77,9 @@ async def test_a_result_that_is_not_what_was_annotated_is_an_error() -> None:
 
     async with runner:
         job = await runner.submit(wrong)
-        with pytest.raises(InvalidResult, match="annotated to return"):
+        with pytest.raises(JobFailed, match="annotated to return") as failed:
             await job.result()
+    assert failed.value.reason == "result_not_serialisable"
 
 
 @virtual_time
@@ -251,3 +252,26 @@ async def test_a_timeout_that_is_none_is_refused(timeout: Any) -> None:
             await job.result(timeout=timeout)
         with pytest.raises(InvalidOption, match=f"timeout is {timeout!r}; it must be a number"):
             await runner.wait([job.id], timeout=timeout)
+
+
+@virtual_time
+async def test_a_handle_on_a_forgotten_job_still_answers() -> None:
+    """Who holds the handle knows how the job ended, and a cancel of it changes nothing."""
+    async with runner_with_types() as runner:
+        job = await runner.submit("double", {"n": 2})
+        await job.wait()
+        await runner.forget(job.id)
+        assert (await job.cancel()).status == "completed"
+
+
+async def test_a_handle_says_when_it_is_used_in_another_loop() -> None:
+    """A wait that nobody can wake would hang; the other loop is told so at once."""
+    async with runner_with_types() as runner:
+        job = await runner.submit("double", {"n": 2})
+
+        def elsewhere(call: Callable[[], Any]) -> None:
+            with pytest.raises(WrongLoop, match="the runner belongs to another event loop"):
+                asyncio.run(call())
+
+        for call in (job.wait, job.result, job.cancel, runner.drain, lambda: runner.wait([job.id])):
+            await asyncio.to_thread(elsewhere, call)

@@ -34,7 +34,7 @@ WAYS: list[tuple[Callable[[Job], None], JobStatus]] = [
 ]
 
 
-def changes(job: Job, change: Callable[[], None]) -> dict[str, Any]:
+def changes(job: Job, change: Callable[[], object]) -> dict[str, Any]:
     """Return what the change has changed."""
     before = state_of(job)
     change()

@@ -41,7 +41,7 @@ def test_everything_is_bounded_by_default() -> None:
     assert Retention() == Retention(max_age=86_400.0, max_jobs=10_000, max_tombstones=100_000)
     assert Limits() == Limits(
         max_pending=100_000, max_params=262_144, max_metadata=16_384, max_result=1_048_576,
-        max_events=1_000, max_text=5_000_000, max_feed=10_000,
+        max_events=1_000, max_text=5_000_000, max_threads=1_000, max_feed=10_000,
     )  # fmt: skip
 
 

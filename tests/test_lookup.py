@@ -17,6 +17,7 @@ from jobrunner import (
     JobNotFound,
     JobRunner,
     JobStatus,
+    Limits,
     Retention,
     RetryPolicy,
 )
@@ -127,7 +128,7 @@ async def test_a_page_has_an_upper_bound() -> None:
 
 @pytest.mark.parametrize(("options", "error", "said"), [
     ({"status": "done"}, InvalidOption, "there is no status 'done'; there are: pending, running"),
-    ({"limit": 0}, InvalidOption, "limit is 0; it must be at least 1"),
+    ({"limit": 0}, InvalidOption, "limit is 0; it must be an integer, 1 or more"),
     ({"cursor": "!"}, InvalidCursor, "none of ours"),
 ])  # fmt: skip
 def test_refuses_a_question_that_makes_no_sense(
@@ -171,14 +172,15 @@ async def test_events_of_all_jobs_from_now_on() -> None:
 
 
 @virtual_time
-async def test_events_from_the_start_and_from_a_number() -> None:
-    """Whoever was away reads on where it stopped, and the feed ends with the runner."""
-    async with running() as runner:
-        (job,) = await submit(runner, 0.0)
-        await job.wait()
-    assert [event.type async for event in runner.events(0)] == ["status", "status", "done"]
-    assert [event.type async for event in runner.events(2)] == ["done"]
-    assert [event.type async for event in runner.events()] == []
+async def test_who_is_too_slow_is_told_what_it_missed() -> None:
+    """A page that shows all jobs has to know that its list is not the whole truth any more."""
+    async with running(limits=Limits(max_feed=4)) as runner:
+        events = runner.events()
+        jobs = await submit(runner, 0.0, 0.0, 0.0)
+        await runner.drain()
+        first, second = await anext(events), await anext(events)
+        assert (first.type, first.job_id, first.data) == ("gap", "", {"missed": 5})
+        assert second.job_id in [job.id for job in jobs]
 
 
 # Waiting
@@ -392,5 +394,16 @@ async def test_who_follows_a_runner_is_told_of_its_end_though_it_is_started_agai
     async with runner:
         assert await following == ["pending", "running", "completed"]
         job = await runner.submit(nothing)
-        first = await anext(runner.events(after=3))
-        assert (first.job_id, first.data["status"]) == (job.id, "pending")
+        await job.wait()
+
+
+@virtual_time
+async def test_a_drain_may_be_limited() -> None:
+    """Every call that waits has its timeout; the jobs go on."""
+    async with running() as runner:
+        (job,) = await submit(runner, 100.0)
+        with pytest.raises(TimeoutError, match="jobs still run or wait after 5 s; they go on"):
+            await runner.drain(timeout=5.0)
+        assert job.status is JobStatus.RUNNING
+        await runner.drain(timeout=100.0)
+        assert job.view().status == "completed"

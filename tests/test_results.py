@@ -73,16 +73,12 @@ def circle() -> Any:
     return inner
 
 
-def pieces() -> Iterator[int]:
-    yield from (1, 2)
-
-
 @pytest.mark.parametrize(("value", "raw"), [
     (None, b"null"), (True, b"true"), (12, b"12"), (0.1, b"0.1"),
     ("ä€\x00", '"ä€\\u0000"'.encode()),
     ([], b"[]"), ({"a": (1, 2)}, b'{"a":[1,2]}'), ({1: 2, None: 3}, b'{"1":2,"None":3}'),
     (math.nan, b"null"), ([math.inf, -math.inf], b"[null,null]"),
-    ({3}, b"[3]"), (frozenset(), b"[]"), (b"text", b'"text"'), (pieces(), b"[1,2]"),
+    ({3}, b"[3]"), (frozenset(), b"[]"), (b"text", b'"text"'), 
     (OrderedDict(b=1, a=2), b'{"b":1,"a":2}'),
     (datetime(2026, 11, 22, 3, tzinfo=UTC), b'"2026-11-22T03:00:00Z"'),
     (Decimal("1.10"), b'"1.10"'), (UUID(int=1), b'"00000000-0000-0000-0000-000000000001"'),
@@ -146,3 +142,19 @@ def test_refuses_what_is_over_the_limit() -> None:
     assert dump_result("x" * 8, limit=10) == b'"xxxxxxxx"'
     with pytest.raises(PayloadTooLarge, match="the result is 11 bytes of JSON; the limit is 10"):
         dump_result("x" * 9, limit=10)
+
+
+def pieces() -> Iterator[int]:
+    raise AssertionError("it must not be run")
+    yield 1
+
+
+async def later() -> int:
+    raise AssertionError("it must not be run")
+
+
+@pytest.mark.parametrize("make", [pieces, later, lambda: map(print, [1])])
+def test_refuses_what_has_not_run_yet(make: Any) -> None:
+    """Reading a generator runs the handler's code in the event loop, where no limit holds."""
+    with pytest.raises(InvalidResult, match="which has not run yet: write the handler as `async"):
+        dump_result(make(), limit=MEGABYTE)

@@ -1,7 +1,7 @@
 """Signatures: what is read from a function, and what can't be a handler."""
 
 import functools
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
@@ -131,6 +131,11 @@ def keywords(**kwargs: int) -> None: ...
 def contexts(**contexts: JobContext) -> None: ...
 def two_contexts(a: JobContext, b: JobContext) -> None: ...
 def perhaps_context(a: JobContext | None) -> None: ...
+def sync_generator(n: int) -> Iterator[int]:
+    yield n
+
+
+def bare_context(ctx, n: int) -> None: ...  # type: ignore[no-untyped-def]  # refused
 def unresolved(x: "Nowhere") -> None: ...  # type: ignore[name-defined]  # noqa: F821  # refused
 def arbitrary(x: Plain) -> None: ...
 def not_described(x: Callable[[], int]) -> None: ...
@@ -146,7 +151,9 @@ def reserved(__class__: int = 1) -> None: ...
     (keywords, "handler 'keywords' takes **kwargs: int; params are"),
     (contexts, "handler 'contexts' takes **contexts: jobrunner.context.JobContext; params are"),
     (two_contexts, "the params of handler 'two_contexts' can't be validated"),
-    (perhaps_context, "the params of handler 'perhaps_context' can't be validated"),
+    (sync_generator, "handler 'sync_generator' is a generator; write `async def` to stream"),
+    (bare_context, "parameter 'ctx' of handler 'bare_context' has no annotation; write its type, "
+                   "as in `ctx: JobContext`"),
     (unresolved, "an annotation of handler 'unresolved' can't be resolved: name 'Nowhere' is not"),
     (arbitrary, "the params of handler 'arbitrary' can't be validated"),
     (not_described, "the params of handler 'not_described' can't be validated"),
@@ -216,3 +223,8 @@ def test_a_local_function_may_mean_local_types() -> None:
 
     handler = make_handler(handle, namespace=locals())
     assert handler.validate({"value": {"n": 1}})[0] == {"value": Local(n=1)}
+
+
+def test_a_context_may_be_optional() -> None:
+    """A handler that is called by hand as well says so with a default."""
+    assert make_handler(perhaps_context).context_name == "a"

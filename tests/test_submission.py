@@ -316,3 +316,20 @@ async def test_an_unknown_type_leaves_nothing_behind() -> None:
         with pytest.raises(UnknownJobType, match="did you mean 'work'"):
             await runner.submit("wrok")
         assert (await runner.list()).jobs == []
+
+
+@virtual_time
+async def test_a_default_that_does_not_fit_its_annotation_may_be_run_again() -> None:
+    """`b: int = None` is common; what ran once as it was given runs again."""
+    runner = JobRunner(now=unix_now)
+
+    @runner.job
+    async def handle(a: str, b: int = None) -> str:  # type: ignore[assignment]  # noqa: RUF013  # as is tested
+        return f"{a} {b}"
+
+    async with runner:
+        job = await runner.submit(handle, {"a": "x"})
+        await job.wait()
+        again = await runner.retry(job.id)
+        assert await again.result() == "x None"
+        assert again.view().params == {"a": "x", "b": None}

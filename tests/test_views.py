@@ -85,13 +85,21 @@ def test_json_shows_a_traceback_only_for_debugging() -> None:
 def test_view_is_the_same_job_in_python() -> None:
     """Whoever embeds the runner sees what a client sees, with times as datetimes."""
     expected = {k: v for k, v in FULL.items() if k != "links"} | {
-        "status": JobStatus.RETRYING, "error": ERROR_FIELDS | {"traceback": "Traceback ..."},
+        "status": JobStatus.RETRYING, "error": ERROR_FIELDS,
         "created_at": datetime(1970, 1, 1, 0, 16, 40, 123_000, tzinfo=UTC),
     }  # fmt: skip
     times = ("started_at", "updated_at", "finished_at", "next_attempt_at", "run_at",
              "cancel_requested_at")  # fmt: skip
     expected |= {name: datetime.fromisoformat(FULL[name]) for name in times}
     assert view(full_job()).model_dump() == expected
+
+
+def test_a_traceback_is_there_and_is_not_dumped() -> None:
+    """An app that answers with the view must not show a client its files."""
+    error = view(full_job()).error
+    assert error is not None
+    assert error.traceback == "Traceback ..."
+    assert "Traceback" not in view(full_job()).model_dump_json()
 
 
 @pytest.mark.parametrize("make", [new_job, full_job])

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -766,3 +767,81 @@ async def test_an_acknowledged_cancel_keeps_the_handler_from_running(ticks: int)
         view = await job.wait()
     assert ran == before
     assert view.status == ("completed" if ran else "cancelled")
+
+
+@virtual_time
+async def test_being_asked_to_stop_is_an_event() -> None:
+    """Whoever watches sees that a job is being stopped, and by whom, before it has stopped."""
+    runner = runner_with()
+
+    @runner.job
+    async def tidy() -> None:
+        try:
+            await asyncio.sleep(100.0)
+        finally:
+            await asyncio.sleep(2.0)
+
+    async with runner:
+        job = await runner.submit(tidy)
+        await asyncio.sleep(1.0)
+        await job.cancel("enough")
+        await job.cancel("once more")
+        events = [event async for event in job.events()]
+    assert [(event.type, event.data["status"]) for event in events] == [
+        ("status", "pending"), ("status", "running"), ("status", "running"), ("done", "cancelled"),
+    ]  # fmt: skip
+    asked = dict(events[2].data)
+    assert (asked["cancel_reason"], asked["cancel_note"]) == ("user", "enough")
+    assert asked["cancel_requested_at"] == "2023-11-14T22:13:21.000Z"
+
+
+@virtual_time
+async def test_an_attempt_begins_with_no_progress() -> None:
+    """A bar that shows the failed attempt's 90 % lies about the one that runs."""
+    runner = runner_with(retry=RetryPolicy(max_attempts=2))
+    seen: list[tuple[float, str | None, object]] = []
+
+    @runner.job
+    async def flaky(ctx: JobContext) -> None:
+        view = await runner.get(ctx.job_id)
+        seen.append((view.progress, view.progress_message, view.step))
+        ctx.step(9, 10, "nearly")
+        if ctx.attempt == 1:
+            raise ConnectionError
+
+    async with runner:
+        await (await runner.submit(flaky)).result()
+    assert seen == [(0, None, None), (0, None, None)]
+
+
+async def test_a_value_that_comes_after_the_limit_does_not_count() -> None:
+    """A handler that blocks the loop stops its own timer; the clock goes on all the same (T9)."""
+    runner = JobRunner()
+
+    @runner.job(timeout=0.01)
+    async def block() -> int:
+        time.sleep(0.05)  # noqa: ASYNC251  # as careless code does
+        return 5
+
+    async with runner:
+        view = await (await runner.submit(block)).wait()
+    assert (view.status, reason(view)) == ("failed", "timeout")
+
+
+@virtual_time
+async def test_what_goes_wrong_while_a_handler_stops_is_told_with_its_timeout() -> None:
+    """The limit is why the job failed; the traceback says what the clean-up made of it."""
+    runner = runner_with()
+
+    @runner.job(timeout=1.0)
+    async def clumsy() -> None:
+        try:
+            await asyncio.sleep(100.0)
+        finally:
+            raise OSError("the disk is full")
+
+    async with runner:
+        view = await (await runner.submit(clumsy)).wait()
+    assert view.error is not None
+    assert (view.error.reason, view.error.detail) == ("timeout", "timed out after 1 s")
+    assert "the disk is full" in (view.error.traceback or "")

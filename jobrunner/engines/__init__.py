@@ -15,6 +15,6 @@ class Engine(Protocol):
         """Run the handler to its end and return its value, or raise what it raised.
 
         When cancelled, it stops the handler as well as it can and doesn't return before the
-        handler has ended, or the attempt has been given up (`context.ended`).
+        handler has ended.
         """
         ...

@@ -3,15 +3,26 @@
 import asyncio
 import contextvars
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from pydantic_core import to_json
+
 from ..context import JobContext
+from ..errors import RetryableError
 from ..handlers import Handler, Kind
 
 
 class LocalEngine:
-    """Runs handlers in this process."""
+    """Runs handlers in this process.
+
+    Args:
+        max_threads: How many threads of handlers may run at once, given up ones too.
+    """
+
+    def __init__(self, *, max_threads: int) -> None:
+        self._max_threads = max_threads
+        self._threads: set[threading.Thread] = set()
 
     async def run(self, handler: Handler, context: JobContext, arguments: Mapping[str, Any]) -> Any:
         """Run the handler; see `Engine.run`."""
@@ -19,52 +30,63 @@ class LocalEngine:
             return await handler.call(context, arguments)
         if handler.kind is Kind.GENERATOR:
             return await _exhaust(handler, context, arguments)
-        return await _in_thread(handler, context, arguments)
+        return await self._in_thread(lambda: handler.call(context, arguments), context.job_id)
+
+    async def _in_thread(self, call: Callable[[], Any], name: str) -> Any:
+        """Call in a thread of its own, and wait for its end whatever happens.
+
+        A thread can't be cancelled: it is told by `context.cancel_requested`, and what it does then
+        decides. A pool would be filled by a few that never end (T10), and a daemon thread is not
+        joined when the interpreter exits.
+        """
+        loop = asyncio.get_running_loop()
+        ended: asyncio.Future[None] = loop.create_future()
+        outcome: list[tuple[Any, BaseException | None]] = []  # emptied, as no future can be (T12)
+
+        def work() -> None:
+            try:
+                outcome.append((call(), None))
+            except BaseException as error:
+                outcome.append((None, error))
+            _tell(loop, ended)
+
+        run = contextvars.copy_context().run
+        thread = threading.Thread(target=run, args=(work,), name=name, daemon=True)
+        self._start(thread)
+        while not ended.done():
+            try:
+                await asyncio.wait([ended])
+            except asyncio.CancelledError:
+                continue  # the thread can't be; `check_cancelled` raises it there
+        self._threads.discard(thread)
+        value, error = outcome.pop()
+        try:
+            if error is not None:
+                raise error
+            return value
+        finally:
+            del error  # it holds this frame, which would hold it
+
+    def _start(self, thread: threading.Thread) -> None:
+        if len(self._threads) >= self._max_threads:
+            self._threads = {thread for thread in self._threads if thread.is_alive()}
+        if len(self._threads) >= self._max_threads:
+            raise RetryableError(
+                f"{len(self._threads)} threads of handlers still run, the limit; a handler that is "
+                "a plain function has to end when ctx.check_cancelled() says so"
+            )
+        self._threads.add(thread)
+        thread.start()
 
 
 async def _exhaust(handler: Handler, context: JobContext, arguments: Mapping[str, Any]) -> None:
     generator = handler.call(context, arguments)
     try:
         async for piece in generator:
-            context.emit(piece)
+            text = piece if isinstance(piece, str) else to_json(piece, fallback=repr).decode()
+            context.emit(text)
     finally:
         await generator.aclose()
-
-
-async def _in_thread(handler: Handler, context: JobContext, arguments: Mapping[str, Any]) -> Any:
-    """Call the function in a thread of its own, and wait for it until the attempt is given up.
-
-    A thread can't be cancelled: it is told by `context.cancel_requested`, and what it does then
-    decides. A pool would be filled by a few that never end (T10), and a daemon thread is not
-    joined when the interpreter exits.
-    """
-    loop = asyncio.get_running_loop()
-    ended: asyncio.Future[None] = loop.create_future()
-    outcome: list[tuple[Any, BaseException | None]] = []  # emptied below, as no future can be (T12)
-
-    def work() -> None:
-        try:
-            outcome.append((handler.call(context, arguments), None))
-        except BaseException as error:
-            outcome.append((None, error))
-        _tell(loop, ended)
-
-    run = contextvars.copy_context().run
-    threading.Thread(target=run, args=(work,), name=context.job_id, daemon=True).start()
-    while not ended.done():
-        try:
-            await asyncio.wait([ended])
-        except asyncio.CancelledError:
-            if context.ended:  # nobody waits for the value, and the loop is closing
-                raise
-            # the thread can't be cancelled; `check_cancelled` raises it there
-    value, error = outcome.pop()
-    try:
-        if error is not None:
-            raise error
-        return value
-    finally:
-        del error  # it holds this frame, which would hold it
 
 
 def _tell(loop: asyncio.AbstractEventLoop, ended: "asyncio.Future[None]") -> None:

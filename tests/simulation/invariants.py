@@ -138,7 +138,11 @@ class Invariants:
         ends = [event.seq for event in events if event.type == "done"]
         self.world.require(ends == [job.log.last], "not one final event", job.number, ends)
         self.world.require(job.log.closed, "the log of a final job is open", job.number)
-        statuses = [event for event in events if event.type in ("status", "done")]
+        statuses = [
+            event
+            for event in events
+            if event.type in ("status", "done") and "cancel_requested_at" not in event.data
+        ]
         if events[0].seq == 1:
             first = statuses[0].data["status"]
             self.world.require(first == "pending", "not pending at first", job.number)

@@ -237,8 +237,11 @@ class RunnerMachine(RuleBasedStateMachine):
 
     @rule(paused=st.sampled_from((True, False, False)))
     def pause_or_resume(self, paused: bool) -> None:
+        async def act() -> None:
+            (self.runner.pause if paused else self.runner.resume)()
+
         self.model.paused = paused
-        (self.runner.pause if self.model.paused else self.runner.resume)()
+        self.loop.run_until_complete(act())
         self.model.wake()
         self._settle()
 

@@ -64,6 +64,7 @@ class Entry:
     stop: Literal["timeout", "cancel"] | None = None
     ended: float = 0.0
     history: list[tuple[JobStatus, float]] = field(default_factory=list)
+    asked: bool = False
 
     @property
     def final(self) -> bool:
@@ -148,6 +149,9 @@ class Model:
         if (refusal := self.refusal(entry)) is not None:
             return refusal
         if entry in self.running:
+            if not entry.asked:
+                entry.history.append((JobStatus.RUNNING, self.now))  # that it is to stop
+            entry.asked = True
             self._ask(entry, "cancel")
         elif not entry.final:
             self._silence(entry)

@@ -220,6 +220,8 @@ class Scenario:
         settled_by_handler = 0 if self.world.faulty == "jobrunner worker" else self.world.faults
         restarts = stats.worker_restarts + settled_by_handler
         self.world.require(restarts >= self.world.faults, "a worker died silently", stats)
+        dead = stats.worker_restarts if not self.world.faults else 0
+        self.world.require(not dead, "a worker died without a fault", stats)
         timers = self.world.loop.timers()
         self.world.require(not timers, "timers are left", timers)
 
