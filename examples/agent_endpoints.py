@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from jobrunner import JobContext, JobRunner, RequestError
+from jobrunner import JobContext, JobRunner, RequestError, RetryPolicy
 
 CALLBACK_HOSTS = ("localhost", "127.0.0.1")  # a client never chooses where you send requests
 runner = JobRunner(workers=3, timeout=600.0)
@@ -18,27 +18,33 @@ runner = JobRunner(workers=3, timeout=600.0)
 
 @runner.job
 async def run_agent(ctx: JobContext, prompt: str, callback_url: str | None = None) -> str:
-    words = prompt.split()
-    for number, word in enumerate(words, 1):
-        ctx.step(number, len(words), f"Thinking about {word!r}")  # a model thinks here
-    answer = f"Thought about {len(words)} words"
-    if callback_url and httpx2.URL(callback_url).host in CALLBACK_HOSTS:
-        async with httpx2.AsyncClient(trust_env=False) as client:
-            body = {"id": ctx.job_id, "status": "completed", "result": answer}
-            (await client.post(callback_url, json=body)).raise_for_status()
-    return answer
+    try:
+        for number, word in enumerate(words := prompt.split(), 1):
+            ctx.step(number, len(words), f"Thinking about {word!r}")  # a model thinks here
+        return f"Thought about {len(words)} words"
+    finally:  # a job of its own, so that a receiver that is down loses nothing
+        if callback_url:
+            await runner.submit(call_back, {"url": callback_url, "task_id": ctx.job_id})
+
+
+@runner.job(retry=RetryPolicy(max_attempts=5), timeout=30.0)
+async def call_back(url: str, task_id: str) -> None:
+    (ended,) = (await runner.wait([task_id])).done  # it is at its end
+    async with httpx2.AsyncClient(trust_env=False) as client:
+        (await client.post(url, content=ended.model_dump_json())).raise_for_status()
 
 
 async def submit(request: Request) -> JSONResponse:
-    job = await runner.submit(run_agent, await request.json())
-    return JSONResponse({"task_id": job.id}, 202)
+    params = dict(await request.json())
+    if httpx2.URL(str(params.get("callback_url", "http://localhost"))).host not in CALLBACK_HOSTS:
+        raise ValueError(f"callback_url: {params['callback_url']!r} is not allowed")
+    return JSONResponse({"task_id": (await runner.submit(run_agent, params)).id}, 202)
 
 
 async def status(request: Request) -> JSONResponse:
     job = await runner.get(request.path_params["task_id"])
-    shown = job.model_dump(mode="json", include={"status", "progress", "result"})
-    error = job.error.detail if job.error else None
-    return JSONResponse({"id": job.job_id, **shown, "error": error})
+    fields = job.model_dump(mode="json", include={"status", "progress", "result"})
+    return JSONResponse({"id": job.job_id, **fields, "error": job.error and job.error.detail})
 
 
 async def refuse(request: Request, error: Exception) -> JSONResponse:
@@ -47,10 +53,8 @@ async def refuse(request: Request, error: Exception) -> JSONResponse:
 
 submitting = ("/agent/submit", "/agent/submit-with-callback")
 app = Starlette(
-    routes=[
-        Route("/agent/status/{task_id}", status),
-        *(Route(path, submit, methods=["POST"]) for path in submitting),
-    ],
-    exception_handlers={RequestError: refuse, ValueError: refuse},
+    routes=[Route("/agent/status/{task_id}", status)]
+    + [Route(path, submit, methods=["POST"]) for path in submitting],
+    exception_handlers={RequestError: refuse, ValueError: refuse, TypeError: refuse},
     lifespan=runner.lifespan,
 )

@@ -57,9 +57,13 @@ class UsageError(JobRunnerError):
 
 
 class InvalidOption(UsageError, ValueError):
-    """An option has a value that it can't have."""
+    """An option has a value that it can't have; `option` names it, where it has a name."""
 
     code = "invalid-option"
+
+    def __init__(self, message: str, *, option: str | None = None) -> None:
+        super().__init__(message)
+        self.option = option
 
 
 class InvalidHandler(UsageError, TypeError):

@@ -82,7 +82,8 @@ def check_seconds(name: str, value: float | None, *, zero: bool = False) -> floa
         least = "0 or more" if zero else "above 0"
         raise InvalidOption(
             f"{name} is {value!r:.60}; it must be a number of seconds {least}, "
-            f"at most {LONGEST:.0f}, or None"
+            f"at most {LONGEST:.0f}, or None",
+            option=name,
         )
     return float(value)
 

@@ -152,7 +152,8 @@ class Intake:
     def _check(self, options: SubmitOptions, handler: Handler, now: float) -> tuple[Checked, float]:
         if unknown := options.keys() - SubmitOptions.__annotations__.keys():
             raise InvalidOption(
-                f"submit has no option {min(unknown)!r}; the params are its second argument, a dict"
+                f"submit has no option {min(unknown)!r}; params are its second argument, a dict",
+                option=min(unknown),
             )
         delay = _delay(options, now)
         checked: Checked = {
@@ -184,7 +185,8 @@ class Intake:
 def _priority(value: int) -> int:
     if not isinstance(value, int) or abs(value) > MAX_PRIORITY:
         raise InvalidOption(
-            f"priority is {value!r}; it must be an integer, -{MAX_PRIORITY} to {MAX_PRIORITY}"
+            f"priority is {value!r}; it must be an integer, -{MAX_PRIORITY} to {MAX_PRIORITY}",
+            option="priority",
         )
     return value
 
@@ -215,7 +217,8 @@ def _name(option: str, value: str | None) -> str | None:
         return None
     if not isinstance(value, str) or not 0 < len(value) <= MAX_NAME or not value.isprintable():
         raise InvalidOption(
-            f"{option} is {value!r:.60}; it must be a text of 1 to {MAX_NAME} printable characters"
+            f"{option} is {value!r:.60}; it must be a text of 1 to {MAX_NAME} printable characters",
+            option=option,
         )
     return value
 
@@ -227,7 +230,7 @@ def _metadata(value: Mapping[str, Any] | None, limits: Limits) -> Mapping[str, A
         raw = to_json(dict(value), inf_nan_mode="null")
         kept: dict[str, Any] = from_json(raw)
     except (PydanticSerializationError, ValueError, TypeError) as error:
-        raise InvalidOption(f"the metadata can't be JSON: {error}") from None
+        raise InvalidOption(f"the metadata can't be JSON: {error}", option="metadata") from None
     if len(raw) > limits.max_metadata:
         raise PayloadTooLarge(
             f"the metadata is {len(raw)} bytes of JSON; the limit is {limits.max_metadata}"

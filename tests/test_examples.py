@@ -1,6 +1,7 @@
 """Each example runs as its docstring says, and stays short enough to be read."""
 
 import asyncio
+import json
 import re
 import runpy
 import sys
@@ -115,9 +116,12 @@ async def test_the_agent_calls_back_when_it_is_done() -> None:
                 "task_id"
             ]
             await example["runner"].wait([task_id])
-    assert received == [
-        b'{"id":"%b","status":"completed","result":"Thought about 1 words"}' % task_id.encode()
-    ]
+            await example["runner"].drain()
+            refused = await client.post("/agent/submit", json=body | {"callback_url": "http://x.y"})
+    (told,) = [json.loads(body) for body in received]
+    assert (told["job_id"], told["status"]) == (task_id, "completed")
+    assert (told["result"], told["error"]) == ("Thought about 1 words", None)
+    assert (refused.status_code, "not allowed" in refused.text) == (422, True)
 
 
 async def test_progress_is_watched_and_the_job_cancelled(

@@ -431,3 +431,13 @@ async def test_a_websocket_that_may_come_in_finds_the_router() -> None:
             headers = {"authorization": "Bearer secret"}
             client.websocket_connect("/ws/s1", headers=headers).__enter__()
     assert refused.value.code == 1000
+
+
+async def test_one_host_may_be_named_as_it_is() -> None:
+    """A text is a list of letters to Python, and none of them is a host."""
+    app = create_app(JobRunner(), auth=None, allowed_hosts="jobs.example.com")
+    transport = httpx2.ASGITransport(app=app)
+    async with httpx2.AsyncClient(
+        transport=transport, base_url="http://jobs.example.com"
+    ) as client:
+        assert (await client.get("/healthz")).status_code == 200

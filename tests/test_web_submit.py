@@ -241,3 +241,19 @@ async def test_many_submits_with_one_key_at_once_run_once(served: Bench) -> None
         ]
     assert len({task.result().json()["job_id"] for task in tasks}) == 1
     assert [t.result().headers.get("idempotency-replayed") for t in tasks].count(None) == 1
+
+
+@pytest.mark.parametrize(("body", "pointer"), [
+    ({"type": "nothing"}, "#/type"),
+    ({"type": "echo", "priority": 1_000}, "#/priority"),
+    ({"type": "echo", "timeout": 1e12}, "#/timeout"),
+    ({"type": "echo", "delay": 1e12}, "#/delay"),
+    ({"type": "echo", "session_id": ""}, "#/session_id"),
+    ({"type": "echo", "params": {"value": 1, "other": 2}}, "#/params/other"),
+])  # fmt: skip
+async def test_a_fault_is_pointed_at(served: Bench, body: dict[str, Any], pointer: str) -> None:
+    """A form shows the message beside the field that it is about."""
+    response = await served.client.post("/jobs", json=body)
+    assert response.status_code == 422
+    (fault,) = response.json()["errors"]
+    assert (fault["pointer"], bool(fault["detail"])) == (pointer, True)

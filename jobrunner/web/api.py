@@ -55,7 +55,7 @@ class CancelBody(BaseModel):
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True, strict=True)
 
     reason: str | None = None
-    """Why, for whoever looks at the job."""
+    """Why, for whoever looks at the job; shown as its `cancel_note`."""
 
 
 class Api:
@@ -92,10 +92,11 @@ class Api:
     async def list(self, request: Request) -> Response:
         """`GET /jobs`: a page of jobs, newest first."""
         query = _query(request, {"status", "type", "session_id", "batch_id", "limit", "cursor"})
-        page = self.runner.page(
-            limit=_integer(query.pop("limit", "50"), "limit"), cursor=query.pop("cursor", None),
-            **query,
-        )  # fmt: skip
+        limit = _integer(query.pop("limit", "50"), "limit")
+        try:
+            page = self.runner.page(limit=limit, cursor=query.pop("cursor", None), **query)
+        except InvalidOption as error:
+            raise Problem(400, "invalid-query", str(error)) from None
         jobs = b",".join(self._json(request, job) for job in page.jobs)
         headers = dict(NO_STORE)
         if page.next_cursor is not None:

@@ -19,7 +19,7 @@ from starlette.staticfiles import StaticFiles
 
 from .. import errors
 from ..runner import JobRunner
-from .api import NO_STORE, Api
+from .api import NO_STORE, Api, SubmitBody
 from .openapi import openapi_document
 from .problems import Problem, problem_response
 from .security import LOCAL_HOSTS, Guard
@@ -65,7 +65,8 @@ def create_app(
     Args:
         runner: The runner.
         auth: The token that clients have to show; None leaves the door open, or to somebody else.
-        allowed_hosts: Host names the app is reached by, without a port; `*` for any.
+        allowed_hosts: Host names the app is reached by, without a port; `*` for any. One name may
+            be given as it is.
         debug: Whether errors carry tracebacks.
         max_streams: How many event streams may be open at once.
 
@@ -78,9 +79,10 @@ def create_app(
             if auth
             else "auth is an empty token; give a secret one, or None for no token"
         )
+    hosts = (allowed_hosts,) if isinstance(allowed_hosts, str) else tuple(allowed_hosts)
     return Starlette(
         routes=_routes(Api(runner, debug=debug, max_streams=max_streams)),
-        middleware=[Middleware(Guard, token=auth, allowed_hosts=tuple(allowed_hosts))],
+        middleware=[Middleware(Guard, token=auth, allowed_hosts=hosts)],
         exception_handlers={
             errors.JobRunnerError: _runner_error,
             HTTPException: _http_error,
@@ -138,15 +140,24 @@ async def _page(request: Request) -> Response:
 async def _runner_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, errors.JobRunnerError)
     status = next((STATUS[kind] for kind in type(error).__mro__ if kind in STATUS), 500)
-    faults = [
-        {"detail": fault["detail"], "pointer": f"#/params{fault['pointer'][1:]}"}
-        for fault in getattr(error, "errors", [])
-    ]
     title = (type(error).__doc__ or error.code).partition("\n")[0].rstrip(".")
     headers = {"Retry-After": "5"} if status == 503 else None
     return problem_response(
-        status, error.code, str(error), title=title, errors=faults, headers=headers
+        status, error.code, str(error), title=title, errors=_faults(error), headers=headers
     )
+
+
+def _faults(error: errors.JobRunnerError) -> list[dict[str, str]]:
+    """Return where in the body of `POST /jobs` the fault is; the runner judges no other body."""
+    if isinstance(error, errors.InvalidParams):
+        pointers = [(fault["detail"], f"#/params{fault['pointer'][1:]}") for fault in error.errors]
+    elif isinstance(error, errors.UnknownJobType):
+        pointers = [(str(error), "#/type")]
+    elif isinstance(error, errors.InvalidOption) and error.option in SubmitBody.model_fields:
+        pointers = [(str(error), f"#/{error.option}")]
+    else:
+        pointers = []
+    return [{"detail": detail, "pointer": pointer} for detail, pointer in pointers]
 
 
 async def _http_error(request: Request, error: Exception) -> Response:

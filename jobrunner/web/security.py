@@ -95,7 +95,8 @@ class Guard:
             raise Problem(
                 400,
                 "invalid-host",
-                f"the host {name[:100]!r} is not allowed; name it in allowed_hosts",
+                f"the host {name[:100]!r} is not allowed; name it in allowed_hosts, "
+                "or by --allowed-host",
             )
         return hosts[0].lower()
 
