@@ -111,7 +111,7 @@ async def test_the_agent_calls_back_when_it_is_done() -> None:
     async with await asyncio.start_server(receive, "127.0.0.1", 0) as receiver:
         port = receiver.sockets[0].getsockname()[1]
         async with client_of(example, example["app"]) as client:
-            body = {"prompt": "hello", "callback_url": f"http://127.0.0.1:{port}/hook"}
+            body = {"prompt": "hello", "callback_url": f"http://localhost:{port}/hook"}
             task_id = (await client.post("/agent/submit-with-callback", json=body)).json()[
                 "task_id"
             ]
