@@ -111,13 +111,22 @@ class Lookup:
         )  # fmt: skip
         return JobPage([view(job) for job in page.jobs], page.next_cursor)
 
-    def page(self, *, limit: int = 50, cursor: str | None = None, **filters: str | None) -> Page:
+    def page(
+        self,
+        *,
+        status: str | None = None,
+        type: str | None = None,
+        session_id: str | None = None,
+        batch_id: str | None = None,
+        limit: int = 50,
+        cursor: str | None = None,
+    ) -> Page:
         """Return the records of a page of `list`, to read and not to change."""
-        status = filters.get("status")
         if status is not None and status not in list(JobStatus):
             raise InvalidOption(f"there is no status {status!r}; there are: {', '.join(JobStatus)}")
-        if type(limit) is not int or limit < 1:
+        if not isinstance(limit, int) or limit < 1:
             raise InvalidOption(f"limit is {limit!r}; it must be an integer, 1 or more")
+        filters = {"status": status, "type": type, "session_id": session_id, "batch_id": batch_id}
         return self._store.page(filters, limit=min(limit, MAX_PAGE), cursor=cursor)
 
     def events(self) -> AsyncIterator[Event]:

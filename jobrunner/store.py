@@ -2,8 +2,8 @@
 
 Jobs are numbered as they come, and numbers are grouped in blocks of 64. An index counts, for each
 value it knows (a status, a type, a session), how many jobs of each block have it; a page of a list
-walks the blocks in which every filter has something, newest first. So a page costs what it
-returns, not what is kept.
+walks the blocks in which every filter has something, newest first. So a page with one filter costs
+what it returns, not what is kept; with several it costs the blocks that they share.
 """
 
 from collections import deque
@@ -134,7 +134,7 @@ class JobStore:
     def page(
         self, filters: Mapping[str, str | None], *, limit: int, cursor: str | None = None
     ) -> Page:
-        """Return a page of jobs, newest first; costs what it returns.
+        """Return a page of jobs, newest first; with one filter it costs what it returns.
 
         Args:
             filters: Values of status, type, session_id or batch_id; None matches everything.
