@@ -36,7 +36,6 @@ class JobTypes:
     def job(
         self,
         name: str | None = None,
-        /,
         *,
         timeout: Timeout = ...,
         retry: RetryPolicy | None = None,
@@ -45,7 +44,6 @@ class JobTypes:
     def job(
         self,
         name: F | str | None = None,
-        /,
         *,
         timeout: Timeout = ...,
         retry: RetryPolicy | None = None,

@@ -207,3 +207,13 @@ def test_a_command_s_param_has_a_name_that_a_param_can_have(param: str) -> None:
     """The params of a command are those of a function, so that its schema is one."""
     with pytest.raises(InvalidOption, match="which no param can be called"):
         JobRunner().command_job("run", "true", shell=True, params=[param])
+
+
+def test_a_name_may_be_given_by_its_name() -> None:
+    """Half of all frameworks have it so, and a TypeError of Python's explains nothing."""
+    types = JobTypes()
+
+    @types.job(name="other")
+    async def handle() -> None: ...
+
+    assert [handler.name for handler in types.job_types] == ["other"]
