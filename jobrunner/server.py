@@ -15,14 +15,30 @@ from types import FrameType
 from urllib.parse import quote
 
 import uvicorn
+from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from .errors import InvalidOption
 from .runner import JobRunner
 from .web import create_app
+from .web.problems import problem_response
 from .web.security import LOCAL_HOSTS
 
 LAST_BYTES = 3
 """Seconds that connections have, after the last job's end, to take what is still to be sent."""
+
+
+class _Protocol(AutoHTTPProtocol):  # type: ignore[misc, valid-type]  # one of two, by what is installed
+    """uvicorn's own, but for the answer to what isn't HTTP: a problem document as everywhere."""
+
+    def send_400_response(self, msg: str) -> None:
+        detail = "the request is not HTTP/1.1 as RFC 9112 has it; it may have two Host headers"
+        answer = problem_response(400, "invalid-request", detail)
+        head = b"".join(b"%b: %b\r\n" % header for header in answer.raw_headers)
+        self.transport.write(
+            b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\n%b\r\n%b"
+            % (head, bytes(answer.body))
+        )
+        self.transport.close()
 
 
 class Server(uvicorn.Server):
@@ -71,6 +87,7 @@ class Server(uvicorn.Server):
         self._port: int = self._socket.getsockname()[1]
         config = uvicorn.Config(
             app,
+            http=_Protocol,
             log_level="warning",
             access_log=False,
             server_header=False,

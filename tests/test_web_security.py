@@ -314,7 +314,12 @@ async def test_a_host_of_this_machine_is_taken_with_any_port(served: Bench, host
 
 async def test_two_hosts_are_a_400(served: Bench) -> None:
     """Two programs that each take another one of them can be played against each other."""
-    assert (await of_host(served, "Host: localhost", "Host: evil.example")).status == 400
+    answer = await of_host(served, "Host: localhost", "Host: evil.example")
+    assert answer.status == 400
+    assert json.loads(answer.body)["type"] in (
+        "/problems/invalid-request",
+        "/problems/invalid-host",
+    )
 
 
 @pytest.mark.parametrize("hosts", [0, 2])
