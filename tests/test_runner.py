@@ -809,3 +809,11 @@ async def test_no_task_is_left_when_the_runner_has_stopped() -> None:
     async with runner:
         await (await runner.submit(in_thread)).wait(timeout=5.0)
     assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+@pytest.mark.parametrize("act", [JobRunner.pause, JobRunner.resume, lambda r: r.resize(2)])
+async def test_a_thread_without_a_loop_is_told_so(act: Callable[[JobRunner], object]) -> None:
+    """T15: from another thread these would change the queue under the loop's feet."""
+    async with JobRunner() as runner:
+        with pytest.raises(WrongLoop, match="the runner belongs to another event loop"):
+            await asyncio.to_thread(act, runner)
