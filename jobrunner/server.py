@@ -150,6 +150,8 @@ class Server(uvicorn.Server):
             server.close()
         await self._runner.stop(timeout=0.0 if self.force_exit else None)
         await super().shutdown(sockets)
+        if self.force_exit:  # uvicorn leaves it out then, and logs a traceback of what it left
+            await self.lifespan.shutdown()
 
 
 @asynccontextmanager

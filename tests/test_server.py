@@ -356,4 +356,6 @@ async def test_a_second_ctrl_c_hurries(tmp_path: Path) -> None:
             running.send_signal(signal.SIGINT)
             last = [frame async for frame in frames][-1]
         code = await ended(running, within=15.0)
+        assert running.stderr is not None
+        assert b"Traceback" not in await running.stderr.read()
     assert (last.event, last.data["error"]["reason"], code) == ("done", "shutdown", 0)
