@@ -32,7 +32,7 @@ from .retry import NO_RETRY, RetryPolicy
 from .store import JobStore
 from .submission import Intake, SubmitOptions
 from .timers import Timers
-from .views import JobView, error_fields, iso, view
+from .views import JobView, error_fields, stop_fields, view
 from .worker import Workers
 
 T = TypeVar("T")
@@ -237,7 +237,7 @@ class JobRunner(JobTypes, Lookup):
             if attempt is None:
                 self._end_waiting(job, None)
             elif first:
-                self._store.save(job, "status", _asked_to_stop(job))
+                self._store.save(job, "status", stop_fields(job))
                 self._workers.stop(attempt, "cancel")
         return view(job)
 
@@ -307,8 +307,9 @@ class JobRunner(JobTypes, Lookup):
 
     async def __aenter__(self) -> Self:
         if self._state in ("running", "draining"):
-            raise InvalidOption(f"the runner is {self._state} already; it can be entered again "
-                                "when it has stopped")  # fmt: skip
+            raise InvalidOption(
+                f"the runner is {self._state} already; enter it again when it has stopped"
+            )
         self._loop = asyncio.get_running_loop()
         self._timers.open(self._loop)
         self._store.wake()
@@ -354,7 +355,8 @@ class JobRunner(JobTypes, Lookup):
         self._workers.abandon_all()  # none, unless `stop` itself was cancelled
         self._workers.disown_stuck()
         for job in list(self._store.live()):
-            self._end_waiting(job, _SHUTDOWN)
+            ended = JobError.from_limit("shutdown", _SHUTDOWN, attempt=job.attempt)
+            self._end_waiting(job, ended)
         self._store.rest()
         self._timers.close()
         self._state = "stopped"
@@ -390,16 +392,6 @@ class JobRunner(JobTypes, Lookup):
             )
 
 
-def _asked_to_stop(job: Job) -> dict[str, Any]:
-    return {
-        "status": job.status,
-        "attempt": job.attempt,
-        "cancel_requested_at": iso(job.cancel_requested_at),
-        "cancel_reason": job.cancel_reason,
-        "cancel_note": job.cancel_note,
-    }
-
-
 def _running_loop() -> asyncio.AbstractEventLoop | None:
     try:
         return asyncio.get_running_loop()
@@ -407,5 +399,4 @@ def _running_loop() -> asyncio.AbstractEventLoop | None:
         return None
 
 
-_SHUTDOWN = JobError.from_limit("shutdown", "the runner was shut down before the job had ended",
-                                attempt=0)  # fmt: skip
+_SHUTDOWN = "the runner was shut down before the job had ended"

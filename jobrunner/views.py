@@ -163,6 +163,17 @@ def error_fields(error: JobError | None, *, debug: bool = False) -> dict[str, An
     return fields | {"traceback": error.traceback} if debug else fields
 
 
+def stop_fields(job: Job) -> dict[str, Any]:
+    """Return what the event says that tells of a running job that it was asked to stop."""
+    return {
+        "status": job.status,
+        "attempt": job.attempt,
+        "cancel_requested_at": iso(job.cancel_requested_at),
+        "cancel_reason": job.cancel_reason,
+        "cancel_note": job.cancel_note,
+    }
+
+
 def _fields(job: Job) -> dict[str, Any]:
     return {
         "job_id": job.id,

@@ -177,7 +177,7 @@ async def test_a_running_runner_can_not_be_entered_again() -> None:
         with pytest.raises(InvalidOption) as caught:
             await enter(runner)
     assert str(caught.value) == (
-        "the runner is running already; it can be entered again when it has stopped"
+        "the runner is running already; enter it again when it has stopped"
     )
 
 
