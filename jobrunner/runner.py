@@ -307,9 +307,7 @@ class JobRunner(JobTypes, Lookup):
 
     async def __aenter__(self) -> Self:
         if self._state in ("running", "draining"):
-            raise InvalidOption(
-                f"the runner is {self._state} already; enter it again when it has stopped"
-            )
+            raise InvalidOption(f"the runner is {self._state}; enter it again when it has stopped")
         self._loop = asyncio.get_running_loop()
         self._timers.open(self._loop)
         self._store.wake()

@@ -176,9 +176,7 @@ async def test_a_running_runner_can_not_be_entered_again() -> None:
     async with new_runner() as runner:
         with pytest.raises(InvalidOption) as caught:
             await enter(runner)
-    assert str(caught.value) == (
-        "the runner is running already; enter it again when it has stopped"
-    )
+    assert str(caught.value) == ("the runner is running; enter it again when it has stopped")
 
 
 @virtual_time
