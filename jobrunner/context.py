@@ -203,7 +203,7 @@ def _fields(fields: dict[str, Any]) -> dict[str, Any]:
         raw = to_json(fields, fallback=repr, inf_nan_mode="strings")
         kept: dict[str, Any] = from_json(raw) if len(raw) <= MAX_TEXT else {}
         return kept or {"left_out": f"{len(raw)} bytes of fields"}
-    except Exception as error:
+    except Exception as error:  # their `__repr__` is anybody's code, and a log line fails no job
         return {"left_out": f"fields that can't be JSON: {describe(error)}"}
 
 

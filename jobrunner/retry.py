@@ -76,7 +76,7 @@ def _told(error: BaseException) -> float:
     """Return the seconds that the error says to wait; what isn't a number says nothing."""
     try:
         told = float(error.retry_after or 0.0) if isinstance(error, RetryableError) else 0.0
-    except Exception:  # a header may have been passed on as it came
+    except Exception:  # anybody's object or header; the guard's own path may not fail (T1, T13)
         return 0.0
     return max(0.0, told) if math.isfinite(told) else 0.0
 

@@ -98,7 +98,7 @@ def _annotations(
         namespace = None  # a function of a module means its module's names, whoever registers it
     try:
         return typing.get_type_hints(target, localns=dict(namespace or {}), include_extras=True)
-    except Exception as error:
+    except Exception as error:  # a string annotation is evaluated: it is anybody's code
         raise InvalidHandler(
             f"an annotation of handler {name!r} can't be resolved: {describe(error)}; define the "
             "type at module level, above the handler"

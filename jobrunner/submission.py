@@ -39,6 +39,8 @@ class SubmitOptions(TypedDict, total=False):
     """Limit of each attempt in seconds; None for none; the type's or the runner's if not given."""
     session_id: str
     """Session to list and watch the job by."""
+    batch_id: str
+    """Batch to list the job by."""
     idempotency_key: str
     """A second submit with the same key gets the first one's job, for as long as that is kept."""
     metadata: Mapping[str, Any]
@@ -52,6 +54,7 @@ class Checked(TypedDict):
     timeout: float | None
     run_at: float | None
     session_id: str | None
+    batch_id: str | None
     idempotency_key: str | None
     metadata: Mapping[str, Any] | None
 
@@ -161,6 +164,7 @@ class Intake:
             "timeout": _timeout(options.get("timeout", ...), handler, self._timeout),
             "run_at": now + delay if delay else None,
             "session_id": _name("session_id", options.get("session_id")),
+            "batch_id": _name("batch_id", options.get("batch_id")),
             "idempotency_key": _name("idempotency_key", options.get("idempotency_key")),
             "metadata": _metadata(options.get("metadata"), self._limits),
         }

@@ -119,8 +119,8 @@ def test_fills_in_defaults() -> None:
     """Also those that are values of a class, or can be changed."""
 
     def handle(
-        a: int = 1, b: Colour = Colour.RED, c: str | None = None, d: list[int] = [1],  # noqa: B006
-        e: Address = Address(street="s"), f: int = Field(3, ge=1),  # noqa: B008
+        a: int = 1, b: Colour = Colour.RED, c: str | None = None, d: list[int] = [1],  # noqa: B006  # as people write
+        e: Address = Address(street="s"), f: int = Field(3, ge=1),  # noqa: B008  # likewise
     ) -> None: ...  # fmt: skip
 
     arguments, raw = make_handler(handle).validate({})
@@ -298,7 +298,7 @@ def test_each_attempt_gets_values_of_its_own(max_attempts: int, shared: bool) ->
 def test_loads_a_result_as_annotated() -> None:
     """`await job.result()` gives what the handler returned, and not only its JSON."""
 
-    def points() -> dict[str, Point]: ...  # type: ignore[empty-body]
+    def points() -> dict[str, Point]: ...  # type: ignore[empty-body]  # never called
 
     handler = make_handler(points)
     assert handler.load_result(b'{"a":{"x":1,"y":2}}') == {"a": Point(1, 2)}

@@ -407,3 +407,16 @@ async def test_a_drain_may_be_limited() -> None:
         assert job.status is JobStatus.RUNNING
         await runner.drain(timeout=100.0)
         assert job.view().status == "completed"
+
+
+@virtual_time
+async def test_jobs_are_listed_by_their_batch() -> None:
+    """Fifty documents of one request are found again, whatever else came between."""
+    async with running() as runner:
+        mine = [await runner.submit("sleep", batch_id="b1") for _ in range(2)]
+        other = await runner.submit("sleep", batch_id="b2", session_id="s")
+        assert ids((await runner.list(batch_id="b1")).jobs) == [mine[1].id, mine[0].id]
+        assert ids((await runner.list(batch_id="b2", session_id="s")).jobs) == [other.id]
+        assert ids((await runner.list(batch_id="b3")).jobs) == []
+        with pytest.raises(InvalidOption, match="batch_id is ''; it must be a text of 1 to 256"):
+            await runner.submit("sleep", batch_id="")

@@ -201,7 +201,7 @@ def test_a_runner_works_in_one_event_loop_after_the_other() -> None:
         async with runner:
             return await (await runner.submit("slow", {"n": n})).result()
 
-    assert [simulate(lambda n=n: use(n)) for n in (1, 2, 3)] == [1, 2, 3]  # type: ignore[misc]
+    assert [simulate(lambda n=n: use(n)) for n in (1, 2, 3)] == [1, 2, 3]  # type: ignore[misc]  # bound
     assert runner.stats().jobs[JobStatus.COMPLETED] == 3
 
 

@@ -139,8 +139,8 @@ def bare_context(ctx, n: int) -> None: ...  # type: ignore[no-untyped-def]  # re
 def unresolved(x: "Nowhere") -> None: ...  # type: ignore[name-defined]  # noqa: F821  # refused
 def arbitrary(x: Plain) -> None: ...
 def not_described(x: Callable[[], int]) -> None: ...
-def returns_arbitrary() -> Plain: ...  # type: ignore[empty-body]
-def returns_callable() -> Callable[[], int]: ...  # type: ignore[empty-body]
+def returns_arbitrary() -> Plain: ...  # type: ignore[empty-body]  # refused
+def returns_callable() -> Callable[[], int]: ...  # type: ignore[empty-body]  # refused
 def reserved(__class__: int = 1) -> None: ...
 
 

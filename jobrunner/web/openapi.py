@@ -96,8 +96,8 @@ def _paths() -> dict[str, Any]:
     filters = [
         _query("status", "Only jobs with this status."),
         _query("type", "Only jobs of this type."),
-        _query("session_id", "Only jobs of this session."),
-        _query("batch_id", "Only jobs of this batch."),
+        _query("session_id", "Only jobs with this session id."),
+        _query("batch_id", "Only jobs with this batch id."),
         _query("limit", "How many at most; 50 if not given, never more than 200.", "integer"),
         _query("cursor", "`next_cursor` of the page before."),
     ]
