@@ -155,6 +155,8 @@ class Job:
     retry_of: str | None = None
     """The final job that this one runs again."""
     idempotency_key: str | None = None
+    concurrency_key: str | None = None
+    """Jobs of a type that share it are limited together; set at submit."""
     metadata: Mapping[str, Any] | None = None
     status: JobStatus = JobStatus.PENDING
     """Changed by the functions below only."""
