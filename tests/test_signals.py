@@ -1,0 +1,281 @@
+"""SIGTERM and SIGINT stop the runner beside whatever else they do, and nothing of it stays."""
+
+import asyncio
+import signal
+from collections.abc import Iterator
+from types import FrameType
+
+import pytest
+
+from jobrunner import JobHandle, JobRunner
+from jobrunner.signals import ECHO, ending_on_signals
+from tests.serving import GONE_ON
+
+BOTH = [signal.SIGINT, signal.SIGTERM]
+
+
+class Heard:
+    """What a handler was called with, as a server would have it."""
+
+    def __init__(self) -> None:
+        self.numbers: list[int] = []
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        self.numbers.append(number)
+
+
+@pytest.fixture
+def server() -> Iterator[Heard]:
+    """A handler for both signals, as uvicorn installs one before the lifespan starts."""
+    heard = Heard()
+    before = {number: signal.signal(number, heard) for number in BOTH}
+    yield heard
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def handlers() -> list[object]:
+    return [signal.getsignal(number) for number in BOTH]
+
+
+async def held(runner: JobRunner) -> JobHandle[None]:
+    """Return a job that runs until it is stopped."""
+    reached = asyncio.Event()
+
+    async def hold() -> None:
+        reached.set()
+        await asyncio.Event().wait()
+
+    runner.job(hold)
+    job = await runner.submit(hold)
+    await reached.wait()
+    return job
+
+
+def reason(job: JobHandle[None]) -> str:
+    error = job.view().error
+    assert error is not None
+    return error.reason
+
+
+async def ended(*jobs: JobHandle[None]) -> list[str]:
+    """Return why each job failed, which it does in time."""
+    async with asyncio.timeout(GONE_ON):
+        for job in jobs:
+            await job.wait()
+    return [reason(job) for job in jobs]
+
+
+@pytest.mark.parametrize("number", BOTH)
+async def test_s1_a_signal_stops_the_runner_and_is_passed_on(server: Heard, number: int) -> None:
+    """The server waits for streams, and they for their jobs: somebody has to end those first."""
+    runner = JobRunner(shutdown_timeout=0.0)
+    with ending_on_signals(runner):
+        async with runner:
+            job = await held(runner)
+            signal.raise_signal(number)
+            assert server.numbers == [number]
+            assert await ended(job) == ["shutdown"]
+
+
+async def test_s1_a_signal_lets_running_jobs_the_time_that_they_have(server: Heard) -> None:
+    """The first one is a request: what ends within `shutdown_timeout` is completed."""
+    runner, go = JobRunner(shutdown_timeout=GONE_ON), asyncio.Event()
+
+    @runner.job
+    async def wait() -> str:
+        await go.wait()
+        return "done"
+
+    with ending_on_signals(runner):
+        async with runner:
+            job = await runner.submit(wait)
+            await asyncio.sleep(0)
+            signal.raise_signal(signal.SIGTERM)
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            assert runner.stats().state == "draining"
+            go.set()
+            assert await job.result() == "done"
+
+
+@pytest.mark.parametrize("first", BOTH)
+async def test_s1_ctrl_c_after_a_signal_makes_it_hurry(server: Heard, first: int) -> None:
+    """Groups are killed in the handler itself: uvicorn waits for nothing any more."""
+    runner, killed = JobRunner(shutdown_timeout=GONE_ON), list[bool]()
+    with ending_on_signals(runner, kill=lambda: killed.append(True)):
+        async with runner:
+            job = await held(runner)
+            signal.raise_signal(first)
+            assert killed == []
+            signal.raise_signal(signal.SIGINT)
+            assert killed == [True]
+            async with asyncio.timeout(GONE_ON / 2):
+                assert await ended(job) == ["shutdown"]
+    assert server.numbers == [first, signal.SIGINT]
+
+
+class Ahead(asyncio.SelectorEventLoop):
+    """A loop whose clock can be set."""
+
+    by = 0.0
+
+    def time(self) -> float:
+        return super().time() + self.by
+
+
+@pytest.mark.parametrize("first", BOTH)
+@pytest.mark.parametrize(("later", "hurries"), [(0.0, False), (ECHO + 0.1, True)])
+def test_s1_another_sigterm_hurries_unless_it_is_an_echo(
+    server: Heard, first: int, later: float, hurries: bool
+) -> None:
+    """A supervisor passes on what the group was sent already; that isn't impatience."""
+
+    async def scenario() -> list[bool]:
+        runner, killed, loop = JobRunner(), list[bool](), asyncio.get_running_loop()
+        assert isinstance(loop, Ahead)
+        with ending_on_signals(runner, kill=lambda: killed.append(True)):
+            signal.raise_signal(first)
+            loop.by = later
+            signal.raise_signal(signal.SIGTERM)
+        return killed
+
+    with asyncio.Runner(loop_factory=Ahead) as loop:
+        assert loop.run(scenario()) == [True] * hurries
+    assert server.numbers == [first, signal.SIGTERM]
+
+
+async def test_s1_a_signal_before_the_start_has_ended_stops_what_is_started(server: Heard) -> None:
+    """A deploy that is taken back at once must not leave a runner that never heard of it."""
+    runner = JobRunner(shutdown_timeout=0.0)
+    with ending_on_signals(runner):
+        signal.raise_signal(signal.SIGTERM)
+        async with runner:
+            assert await ended(await held(runner)) == ["shutdown"]
+
+
+async def test_s1_one_signal_stops_all_runners(server: Heard) -> None:
+    """Two in one process, one lifespan within the other: each is told, and the server once."""
+    runners = [JobRunner(shutdown_timeout=0.0) for _ in range(2)]
+    with ending_on_signals(runners[0]), ending_on_signals(runners[1]):
+        async with runners[0], runners[1]:
+            jobs = [await held(runner) for runner in runners]
+            signal.raise_signal(signal.SIGTERM)
+            assert await ended(*jobs) == ["shutdown"] * 2
+    assert server.numbers == [signal.SIGTERM]
+
+
+async def test_s1_a_runner_that_has_stopped_stays_as_it_is(server: Heard) -> None:
+    """The lifespan goes on for what the server still does; a signal then ends nothing twice."""
+    runner = JobRunner()
+    with ending_on_signals(runner):
+        async with runner:
+            pass
+        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGINT)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+    assert runner.stats().state == "stopped"
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_s1_a_handler_of_the_loop_is_still_called() -> None:
+    """hypercorn and gunicorn's workers install theirs with `add_signal_handler`."""
+    runner, called = JobRunner(shutdown_timeout=0.0), asyncio.Event()
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, called.set)
+    try:
+        with ending_on_signals(runner):
+            async with runner:
+                job = await held(runner)
+                signal.raise_signal(signal.SIGTERM)
+                async with asyncio.timeout(GONE_ON):
+                    await called.wait()
+                assert await ended(job) == ["shutdown"]
+            called.clear()
+        signal.raise_signal(signal.SIGTERM)
+        async with asyncio.timeout(GONE_ON):
+            await called.wait()
+    finally:
+        loop.remove_signal_handler(signal.SIGTERM)
+
+
+async def test_s1_ctrl_c_still_raises_where_it_did() -> None:
+    """In a plain program the signal is an exception, and the runner's end comes with it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt), ending_on_signals(JobRunner()):
+            signal.raise_signal(signal.SIGINT)
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.parametrize("default", [signal.SIG_DFL, signal.SIG_IGN])
+async def test_what_nobody_handles_stays_so(default: signal.Handlers) -> None:
+    """`nohup` and the shell's `&` have their reasons, and death by SIGTERM is a way out."""
+    before = {number: signal.signal(number, default) for number in BOTH}
+    try:
+        with ending_on_signals(JobRunner()):
+            assert handlers() == [default] * 2
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+async def test_the_handlers_are_as_before_when_it_is_left(server: Heard) -> None:
+    """A test suite enters hundreds of lifespans; none may stay in the chain."""
+    with pytest.raises(ZeroDivisionError), ending_on_signals(JobRunner()):
+        assert server not in handlers()
+        with ending_on_signals(JobRunner()):
+            pass
+        raise ZeroDivisionError
+    assert handlers() == [server] * 2
+
+
+async def test_the_handlers_are_as_before_when_two_are_left_in_another_order(server: Heard) -> None:
+    """Two servers in one loop end when they like."""
+    first, second = ending_on_signals(JobRunner()), ending_on_signals(JobRunner())
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    signal.raise_signal(signal.SIGTERM)
+    second.__exit__(None, None, None)
+    assert (handlers(), server.numbers) == ([server] * 2, [signal.SIGTERM])
+
+
+async def test_a_handler_that_came_later_is_not_taken_away(server: Heard) -> None:
+    """It may call ours, too, after we have left: then only what was there before is called."""
+    later, runner = Heard(), JobRunner(shutdown_timeout=0.0)
+    async with runner:
+        with ending_on_signals(runner):
+            ours = signal.signal(signal.SIGTERM, later)
+        assert signal.getsignal(signal.SIGTERM) is later
+        assert callable(ours)
+        ours(signal.SIGTERM, None)
+        await asyncio.sleep(0)
+        assert runner.stats().state == "running"
+    assert server.numbers == [signal.SIGTERM]
+
+
+def test_a_loop_that_was_left_behind_is_not_called(server: Heard) -> None:
+    """Whoever drops a lifespan without ending it can still be stopped."""
+
+    async def enter() -> object:
+        ending = ending_on_signals(JobRunner())
+        ending.__enter__()
+        return ending
+
+    ending = asyncio.run(enter())
+    signal.raise_signal(signal.SIGTERM)
+    assert (ending is not None, server.numbers) == (True, [signal.SIGTERM])
+
+
+async def test_another_thread_installs_nothing(server: Heard) -> None:
+    """Signals belong to the main thread; a TestClient runs the lifespan in another one."""
+
+    async def seen() -> list[object]:
+        with ending_on_signals(JobRunner()):
+            return handlers()
+
+    assert await asyncio.to_thread(asyncio.run, seen()) == [server] * 2
