@@ -1,9 +1,8 @@
 """The store: all jobs by id, the ways to list them, and how they are forgotten.
 
-Jobs are numbered as they come, and numbers are grouped in blocks of 64. An index counts, for each
-value it knows (a status, a type, a session), how many jobs of each block have it; a page of a list
-walks the blocks in which every filter has something, newest first. So a page with one filter costs
-what it returns, not what is kept; with several it costs the blocks that they share.
+Jobs are numbered as they come. For each value that a list can be filtered by (a status, a type, a
+session, a batch) an index knows the numbers; a page takes what the filters have in common, newest
+first, so that it costs what it returns, whatever the number of filters.
 """
 
 from collections import deque
@@ -14,10 +13,10 @@ from .errors import JobGone, JobNotFinal, JobNotFound
 from .events import Event, EventLog, EventType
 from .jobs import FINAL, Job, JobStatus
 from .limits import Retention
-from .pages import BlockCounts, decode_cursor, encode_cursor
+from .pages import Ids, Index, decode_cursor, encode_cursor, newest
 from .timers import Timer, Timers
 
-BLOCK = 64
+FILTERS = ("status", "type", "session_id", "batch_id")
 SHOWN_IN_FEED = frozenset({"status", "progress", "done"})
 
 
@@ -55,9 +54,8 @@ class JobStore:
         self._timers = timers
         self._sweep: Timer | None = None
         self._jobs: dict[str, Job] = {}
-        self._blocks: dict[int, dict[int, Job]] = {}
-        self._all = BlockCounts()
-        self._indexes: dict[tuple[str, str], BlockCounts] = {}
+        self._ids = Ids()
+        self._indexes = {name: Index() for name in FILTERS}
         self._keys: dict[str, Job] = {}
         self._final: deque[tuple[float, Job]] = deque()
         self._finals = 0
@@ -69,17 +67,15 @@ class JobStore:
         return len(self._jobs)
 
     def add(self, job: Job, data: Mapping[str, Any]) -> None:
-        """Take a new job in, with its first event."""
-        block = job.number // BLOCK
+        """Take a new job in, with its first event. Numbers rise from one job to the next."""
         self._jobs[job.id] = job
-        self._blocks.setdefault(block, {})[job.number] = job
+        self._ids.add(job.number, job.id)
         if job.idempotency_key is not None:
             self._keys[job.idempotency_key] = job
         self.counts[job.status] += 1
-        self._all.add(block)
-        for index in _index_keys(job):
-            self._index(index).add(block)
-        self._index(("status", job.status)).add(block)
+        for name, index in self._indexes.items():
+            if (value := getattr(job, name)) is not None:
+                index.add(value, job.number)
         self._append(job, "status", data)
 
     def save(self, job: Job, kind: EventType, data: Mapping[str, Any]) -> None:
@@ -99,11 +95,11 @@ class JobStore:
                 self.schedule_prune()
 
     def _move(self, job: Job) -> None:
-        block, was = job.number // BLOCK, job.listed_as
+        was, by_status = job.listed_as, self._indexes["status"]
         self.counts[was] -= 1
         self.counts[job.status] += 1
-        self._drop(("status", was), block)
-        self._index(("status", job.status)).add(block)
+        by_status.remove(was, job.number)
+        by_status.add(job.status, job.number)
         job.listed_as = job.status
 
     def _append(self, job: Job, kind: EventType, data: Mapping[str, Any]) -> None:
@@ -134,7 +130,7 @@ class JobStore:
     def page(
         self, filters: Mapping[str, str | None], *, limit: int, cursor: str | None = None
     ) -> Page:
-        """Return a page of jobs, newest first; with one filter it costs what it returns.
+        """Return a page of jobs, newest first; it costs what it returns.
 
         Args:
             filters: Values of status, type, session_id or batch_id; None matches everything.
@@ -144,31 +140,22 @@ class JobStore:
         Raises:
             InvalidCursor: The cursor was not made here.
         """
-        wanted = [(name, value) for name, value in filters.items() if value is not None]
+        sets = [
+            self._indexes[name].find(value) for name, value in filters.items() if value is not None
+        ]
         jobs: list[Job] = []
-        for job in self._walk(wanted, decode_cursor(cursor)):
+        for number in newest(sets or [self._ids.numbers], before=decode_cursor(cursor)):
             if len(jobs) == limit:
                 return Page(jobs, encode_cursor(jobs[-1].number))
-            jobs.append(job)
+            jobs.append(self.get(self._ids[number]))
         return Page(jobs, None)
-
-    def _walk(self, wanted: list[tuple[str, str]], before: int | None) -> Iterator[Job]:
-        indexes = [self._indexes.get(key, _NONE) for key in wanted]
-        shortest = min(indexes, key=len, default=self._all)
-        for block in shortest.descending(None if before is None else before // BLOCK):
-            if not all(block in index for index in indexes):
-                continue
-            for number, job in sorted(self._blocks[block].items(), reverse=True):
-                if before is not None and number >= before:
-                    continue
-                if all(getattr(job, name) == value for name, value in wanted):
-                    yield job
 
     def live(self) -> Iterator[Job]:
         """Yield the jobs that haven't ended. Save none meanwhile: take them in a list for that."""
         for status in JobStatus:
             if status not in FINAL:
-                yield from self._walk([("status", status)], None)
+                for number in newest([self._indexes["status"].find(status)]):
+                    yield self._jobs[self._ids[number]]
 
     def forget(self, job_id: str) -> None:
         """Remove a final job; its id answers "gone" from now on.
@@ -227,18 +214,14 @@ class JobStore:
         self.schedule_prune()
 
     def _remove(self, job: Job) -> None:
-        block = job.number // BLOCK
         self.pruned += 1
         del self._jobs[job.id]
         self._finals -= 1
         self.counts[job.status] -= 1
-        jobs = self._blocks[block]
-        del jobs[job.number]
-        if not jobs:
-            del self._blocks[block]
-        self._all.remove(block)
-        for index in (*_index_keys(job), ("status", str(job.status))):
-            self._drop(index, block)
+        self._ids.remove(job.number)
+        for name, index in self._indexes.items():
+            if (value := getattr(job, name)) is not None:
+                index.remove(value, job.number)
         if job.idempotency_key is not None:
             del self._keys[job.idempotency_key]
         self._bury(job.id)
@@ -248,27 +231,3 @@ class JobStore:
         self._gone_order.append(job_id)
         if len(self._gone_order) > self.retention.max_tombstones:
             self._gone.discard(self._gone_order.popleft())
-
-    def _index(self, key: tuple[str, str]) -> "BlockCounts":
-        index = self._indexes.get(key)
-        if index is None:
-            index = self._indexes[key] = BlockCounts()
-        return index
-
-    def _drop(self, key: tuple[str, str], block: int) -> None:
-        index = self._indexes[key]
-        index.remove(block)
-        if not index:
-            del self._indexes[key]
-
-
-_NONE = BlockCounts()
-
-
-def _index_keys(job: Job) -> list[tuple[str, str]]:
-    keys = [("type", job.type)]
-    if job.session_id is not None:
-        keys.append(("session_id", job.session_id))
-    if job.batch_id is not None:
-        keys.append(("batch_id", job.batch_id))
-    return keys
