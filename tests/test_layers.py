@@ -13,7 +13,7 @@ FILES = sorted(p for p in ROOT.rglob("*.py") if p != ROOT / "__init__.py")
 SAMPLES = {"demo_suite"}
 """What jobs work on; no part of the package."""
 ORDER = """
-    errors limits events timers retry jobs views output commands signals inbox context results handlers
+    errors limits events timers http_errors retry jobs views output commands signals inbox context results handlers
     signatures pages store queue engines worker pool submission handles job_types lookup runner
     batches webhooks web|client|tools server demo cli __main__ testing
 """.split()
