@@ -1,10 +1,11 @@
 """A subprocess and everything it starts, run to its end or killed with nothing left behind.
 
 Knows no job: it is given an argument list and something to call with output. Each command leads a
-process group of its own; whatever ends the command ends the group.
+process group of its own; whatever ends the command ends the group, and on Linux what has left it.
 """
 
 import asyncio
+import errno
 import os
 import re
 import shlex
@@ -17,6 +18,7 @@ from pydantic_core import to_json
 
 from .errors import CommandFailed, CommandNotFound, InvalidOption
 from .output import OnOutput, Output
+from .processes import Tree, finished
 
 TERMINATE_GRACE = 2.0
 """Seconds between SIGTERM and SIGKILL to the group."""
@@ -25,6 +27,8 @@ DRAIN = 1.0
 INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "USER", "SHELL", "TERM")
 """What a command sees of the server's environment: never its secrets (P8)."""
 
+_EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM}
+"""What says nothing against the command: the system has no room for it now."""
 _INTERPRETERS = {
     r"(ba|da|z|k|fi|c|tc)?sh|python[\d.]*": "c",
     r"perl|ruby": "eE",
@@ -163,25 +167,31 @@ async def run_command(
     """Run `argv` to its end and return how it ended.
 
     Whatever ends the wait, the command's exit, the timeout or a cancellation, the whole process
-    group is gone when this returns: SIGTERM, 2 s, SIGKILL. Standard input is closed. Output is
-    read at full speed to the end, however much of it is kept.
+    group is gone when this returns, and on Linux what has left the group: SIGTERM, 2 s, SIGKILL;
+    a second cancellation cuts the 2 s short. Standard input is closed. Output is read at full
+    speed to the end, however much of it is kept.
 
     Raises:
         CommandNotFound: The program or the working directory isn't there, or can't be used.
         CommandFailed: The exit code isn't 0, and `check` is set.
         TimeoutError: It took longer than `timeout` seconds.
+        OSError: There are no descriptors, processes or memory left to start it.
     """
     loop = asyncio.get_running_loop()
-    group = await _spawn(argv, env=env, cwd=cwd, output=Output(on_output, loop))
-    started = loop.time()
+    tree = Tree()
     try:
-        async with asyncio.timeout(timeout):
-            await group.wait()
-    except TimeoutError:
-        raise TimeoutError(f"the command {argv[0]} timed out after {timeout:g} s") from None
+        group = await _spawn(argv, env=env, cwd=cwd, output=Output(on_output, loop), tree=tree)
+        started = loop.time()
+        try:
+            async with asyncio.timeout(timeout):
+                await group.wait()
+        except TimeoutError:
+            raise TimeoutError(f"the command {argv[0]} timed out after {timeout:g} s") from None
+        finally:
+            duration = loop.time() - started
+            await group.end()
     finally:
-        duration = loop.time() - started
-        await group.end()
+        tree.forget()
     if (error := group.output.error) is not None:
         raise error
     result = group.result(duration)
@@ -201,6 +211,7 @@ async def _spawn(
     env: Mapping[str, str],
     cwd: str | os.PathLike[str] | None,
     output: Output,
+    tree: Tree,
 ) -> "_Group":
     """Start the process in a task that a cancellation can't tear apart halfway (P1)."""
     loop = asyncio.get_running_loop()
@@ -209,7 +220,7 @@ async def _spawn(
             lambda: output,
             *argv,
             stdin=asyncio.subprocess.DEVNULL,
-            env=dict(env),
+            env={**env, **tree.environment},
             cwd=cwd,
             start_new_session=True,
         ),
@@ -218,32 +229,46 @@ async def _spawn(
     try:
         transport, _ = await asyncio.shield(spawning)
     except asyncio.CancelledError:
-        await _kill_when_spawned(spawning, output)
+        await _kill_when_spawned(spawning, output, tree)
         raise
     except (OSError, ValueError) as error:
+        await _clear(output, tree)
+        if isinstance(error, OSError) and error.errno in _EXHAUSTED:
+            raise OSError(error.errno, f"can't run {argv[0]!r}: {error.strerror}") from None
         raise CommandNotFound(f"can't run {argv[0]!r}: {error}") from None
-    return _Group(transport, output)
+    return _Group(transport, output, tree)
 
 
 async def _kill_when_spawned(
-    spawning: "asyncio.Task[tuple[asyncio.SubprocessTransport, Output]]", output: Output
+    spawning: "asyncio.Task[tuple[asyncio.SubprocessTransport, Output]]", output: Output, tree: Tree
 ) -> None:
-    while not spawning.done():
-        try:
-            await asyncio.wait([spawning])
-        except asyncio.CancelledError:  # asked again; a process half started can't be left
-            continue
-    if spawning.exception() is None:
-        await _Group(spawning.result()[0], output).end(grace=0.0)
+    """A process half started can't be left, however often we are asked."""
+    try:
+        await finished(spawning)
+    finally:
+        if spawning.exception() is None:
+            await _Group(spawning.result()[0], output, tree).end(grace=0.0)
+        else:
+            await _clear(output, tree)
+
+
+async def _clear(output: Output, tree: Tree) -> None:
+    """A spawn that fails may leave a process: asyncio needs a descriptor more to watch it."""
+    try:
+        await tree.sweep()
+    finally:
+        output.abandon()
 
 
 class _Group:
     """A process group, led by the command."""
 
-    def __init__(self, transport: asyncio.SubprocessTransport, output: Output) -> None:
+    def __init__(self, transport: asyncio.SubprocessTransport, output: Output, tree: Tree) -> None:
         self._transport = transport
         self.output = output
+        self._tree = tree
         self._left_running = False
+        tree.lead(transport.get_pid())
 
     async def wait(self) -> None:
         """Wait until the command has exited, or a receiver of its output has raised.
@@ -253,16 +278,24 @@ class _Group:
         await asyncio.wait([self.output.ended])
 
     async def end(self, *, grace: float = TERMINATE_GRACE) -> None:
-        """End whatever is left of the group, and read its last output."""
+        """End whatever is left of the tree, and read its last output."""
         try:
             if self.output.exited.done():
                 await asyncio.wait([self.output.closed], timeout=DRAIN)
                 self._left_running = not self.output.closed.done()
-            else:
-                self._signal(signal.SIGTERM)
+            elif grace:
+                await self._tree.look()
+                self._tree.signal(signal.SIGTERM)
                 await asyncio.wait([self.output.exited], timeout=grace)
         finally:
-            self._signal(signal.SIGKILL)  # always, and to all: children outlive the leader (P2)
+            await self._kill()
+
+    async def _kill(self) -> None:
+        """Always, and all: children outlive the leader (P2), some outside of the group (P4)."""
+        try:
+            await self._tree.sweep()
+        finally:
+            self._tree.signal(signal.SIGKILL)
             try:
                 await asyncio.wait([self.output.exited, self.output.closed], timeout=DRAIN)
             finally:
@@ -280,9 +313,3 @@ class _Group:
             truncated=stdout.kept.truncated or stderr.kept.truncated,
             left_running=self._left_running,
         )
-
-    def _signal(self, number: signal.Signals) -> None:
-        try:
-            os.killpg(self._transport.get_pid(), number)
-        except (ProcessLookupError, PermissionError):
-            pass  # nobody is left; macOS says it with EPERM

@@ -30,6 +30,7 @@ class Output(asyncio.SubprocessProtocol):
         self.closed: asyncio.Future[None] = loop.create_future()
         self._open = {1, 2}
         self._on_output = on_output
+        self._transport: asyncio.BaseTransport | None = None
 
     def _deliver(self, stream: StreamName, text: str) -> None:
         """Pass it on; what the receiver raises ends the command, not the reading."""
@@ -39,6 +40,14 @@ class Output(asyncio.SubprocessProtocol):
         except BaseException as error:
             self.error = error
             self._end_wait()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport
+
+    def abandon(self) -> None:
+        """Close what a spawn that failed may have opened."""
+        if self._transport is not None:
+            self._transport.close()
 
     def pipe_data_received(self, fd: int, data: bytes) -> None:
         self.streams[fd].feed(data)

@@ -13,9 +13,10 @@ FILES = sorted(p for p in ROOT.rglob("*.py") if p != ROOT / "__init__.py")
 SAMPLES = {"demo_suite"}
 """What jobs work on; no part of the package."""
 ORDER = """
-    errors limits events timers http_errors retry jobs views output commands signals inbox context results handlers
-    signatures pages store queue engines worker pool submission handles job_types lookup runner
-    batches webhooks web|client|tools server demo cli __main__ testing
+    errors limits events timers http_errors retry jobs views options output process_table
+    processes commands signals inbox context results handlers signatures pages store gates
+    queue endings engines attempt stuck worker control pool submission handles job_types
+    lookup runner batches webhooks web|client|tools server demo cli __main__ testing
 """.split()
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names.split("|")}
 SOURCES = [pytest.param(p, id=str(p.relative_to(ROOT))) for p in FILES]
