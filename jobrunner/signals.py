@@ -19,6 +19,8 @@ SIGNALS = (signal.SIGINT,) if sys.platform == "win32" else (signal.SIGINT, signa
 ECHO = 1.0
 """Seconds in which another SIGTERM is the same request, told twice: a supervisor passes on what
 the whole group was sent already, as `uvicorn --reload` does with Ctrl-C."""
+LAST_BYTES = 1.0
+"""Seconds from the end of a runner that hurried to the end of the server's patience."""
 
 Handler: TypeAlias = Callable[[int, FrameType | None], object]
 
@@ -36,10 +38,12 @@ def ending_on_signals(
 ) -> Iterator[None]:
     """Stop `runner` when SIGTERM or SIGINT comes, and then do what would have been done anyway.
 
-    A second one makes it hurry. Only what somebody handles already is heard: a signal that is
-    ignored, or left to the system, or handled outside of Python, stays so. Outside of the main
-    thread this does nothing. May be nested, and used for several runners at once; a runner that
-    has stopped already stays as it is.
+    A second one makes it hurry, and is passed on a second after the runner's end, since uvicorn
+    would then drop what is still to be sent; a third one is passed on at once.
+
+    Only what somebody handles already is heard: a signal that is ignored, or left to the system,
+    or handled outside of Python, stays so. Outside of the main thread this does nothing. It may be
+    nested, and used for several runners; a runner that has stopped already stays as it is.
 
     Args:
         runner: What to stop; its loop is the one that runs now.
@@ -62,22 +66,36 @@ class _Ending:
         self._kill = kill
         self._loop = asyncio.get_running_loop()
         self._first: float | None = None
+        self._hurried = False
         self._stops: set[asyncio.Task[None]] = set()
 
-    def tell(self, number: int) -> None:
-        """Note the signal; called between any two instructions of the main thread."""
-        now = self._loop.time()
-        hurry = self._first is not None and (number == signal.SIGINT or now > self._first + ECHO)
-        self._first = now if self._first is None else self._first
-        if hurry:
-            self._kill()
-        if not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._stop, 0.0 if hurry else None)
+    def tell(self, number: int, then: Callable[[], None] | None) -> bool:
+        """Note the signal, and return whether `then` will be called, when the runner has ended.
 
-    def _stop(self, timeout: float | None) -> None:
+        Called between any two instructions of the main thread.
+        """
+        now = self._loop.time()
+        if self._first is None:
+            self._first = now
+            self._schedule(None, None)
+        elif number == signal.SIGINT or now > self._first + ECHO:
+            first_time, self._hurried = not self._hurried, True
+            self._kill()
+            return self._schedule(0.0, then if first_time else None)
+        return False
+
+    def _schedule(self, timeout: float | None, then: Callable[[], None] | None) -> bool:
+        if self._loop.is_closed():
+            return False
+        self._loop.call_soon_threadsafe(self._stop, timeout, then)
+        return then is not None
+
+    def _stop(self, timeout: float | None, then: Callable[[], None] | None) -> None:
         stop = self._loop.create_task(self._runner.stop(timeout=timeout), name="jobrunner stop")
         self._stops.add(stop)
         stop.add_done_callback(self._stops.discard)
+        if then is not None:
+            stop.add_done_callback(lambda _: self._loop.call_later(LAST_BYTES, then))
 
 
 class _Link:
@@ -108,8 +126,14 @@ class _Link:
     def __call__(self, number: int, frame: FrameType | None) -> None:
         """Handle the signal."""
         if self._ending is not None:
-            self._ending.tell(number)
+            then = None if isinstance(self._before, _Link) else self._pass_on
+            if self._ending.tell(number, then):
+                return
         self._before(number, frame)
+
+    def _pass_on(self) -> None:
+        if self._ending is not None:
+            self._before(self._number, None)
 
     def leave(self) -> None:
         """Put back what was there; where somebody else has come after, only pass it on to it."""
