@@ -15,7 +15,8 @@ SAMPLES = {"demo_suite"}
 ORDER = """
     errors limits events timers http_errors retry jobs views options output process_table
     processes commands signals inbox context results handlers signatures pages store gates
-    queue endings engines attempt stuck worker control pool submission handles job_types
+    queue endings engines sight watchdog single attempt stuck worker control pool submission
+    handles job_types
     lookup runner batches webhooks web|client|tools server demo cli __main__ testing
 """.split()
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names.split("|")}

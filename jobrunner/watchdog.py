@@ -1,0 +1,175 @@
+"""The watchdog: a thread that sees the event loop stand still, and says in whose code (T9).
+
+It looks a few times a second while there is work, and sleeps while there is none. What it sees it
+says at once in the log, since the loop can't; the rest is for the loop, when it turns again.
+"""
+
+import asyncio
+import contextlib
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from .sight import Place, Sight
+
+logger = logging.getLogger("jobrunner.watchdog")
+
+LOOKS = 4
+"""How often the thread looks within the limit."""
+REST = 1.0
+"""Seconds of rest after which the thread goes to sleep until it is woken."""
+JOIN = 1.0
+"""Seconds that `close` waits for the thread at most; it may stand in a log handler."""
+
+
+class Blockage(NamedTuple):
+    """One time that the event loop stood still."""
+
+    task: "asyncio.Task[Any] | None"
+    """Whose step it was; None for a callback."""
+    function: str
+    """Where it stood when it was noticed: the innermost place that is no library's."""
+    file: str
+    """Path of the source file."""
+    line: int
+    """Line in it."""
+    seconds: float
+    """For how long, to a quarter of the limit."""
+
+
+class Watchdog:
+    """Names what blocks an event loop, in the log at once, and to `report` when the loop turns.
+
+    Args:
+        limit: Seconds for which the loop may stand still.
+        report: Called in the loop, once for each blockage.
+    """
+
+    def __init__(self, *, limit: float, report: Callable[[Blockage], None]) -> None:
+        self._limit = limit
+        self._report = report
+        self._watching = False
+        self._asleep = False
+        self._thread: threading.Thread | None = None
+        self._wake = threading.Condition()
+        self._sight: Sight | None = None
+        self._standing: _Standing | None = None
+        self._noticed: deque[tuple[_Standing, asyncio.Task[Any] | None, Place]] = deque()
+
+    def open(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Use `loop` from now on; call it in the loop's thread. Starts nothing yet."""
+        self.close()
+        self._wake = threading.Condition()  # a fork could have copied the old one while held
+        self._sight = Sight(loop)
+
+    def close(self) -> None:
+        """Stop watching, and end the thread. Takes a second at most."""
+        self.rest()
+        self._sight = None  # tells the thread that it isn't wanted any more
+        thread, self._thread = self._thread, None
+        if thread is not None and thread.is_alive():  # it isn't in a fork
+            with self._wake:
+                self._wake.notify()
+            thread.join(JOIN)
+        self._noticed.clear()
+
+    def watch(self) -> None:
+        """Begin to watch, unless it does so already. Costs less than 0.1 µs then."""
+        if not self._watching:
+            self._watching = True
+            if self._asleep:
+                with self._wake:
+                    self._wake.notify()
+            elif self._thread is None:
+                self._start()
+
+    def rest(self) -> None:
+        """Watch no more until `watch`: nobody wakes the loop, and soon nobody the thread."""
+        self._watching = False
+
+    def flush(self) -> None:
+        """Report now what was noticed; call it in the loop, before what it is about ends.
+
+        Without it a handler that blocks and returns has ended before its blockage is reported.
+        """
+        while self._noticed:
+            standing, task, place = self._noticed.popleft()
+            end = min(time.monotonic(), standing.until)
+            self._report(Blockage(task, *place, seconds=end - standing.since))
+
+    def _start(self) -> None:
+        assert self._sight is not None, "the watchdog is not open"
+        thread = threading.Thread(
+            target=self._run, args=(self._sight,), name="jobrunner watchdog", daemon=True
+        )
+        try:
+            thread.start()
+        except RuntimeError:  # no more threads: a job runs unwatched rather than not at all
+            logger.warning("no thread could be started; nobody watches the event loop")
+        self._thread = thread
+
+    def _run(self, sight: Sight) -> None:
+        """The thread: look, while somebody wants it; sleep after a while without."""
+        tick = self._limit / LOOKS
+        idle = 0.0
+        while self._sight is sight and not sight.loop.is_closed():
+            if self._watching:
+                idle = 0.0
+                self._look(sight, tick)
+            else:
+                idle += tick
+                self._standing = None
+                sight.look_away()
+            with self._wake:
+                if idle >= REST:
+                    self._sleep(sight)
+                elif self._sight is sight:
+                    self._wake.wait(tick)
+
+    def _sleep(self, sight: Sight) -> None:
+        """Sleep until `watch`; it looks at `_asleep` after it has set `_watching`, we before."""
+        self._asleep = True
+        while not self._watching and self._sight is sight:
+            self._wake.wait()
+        self._asleep = False
+
+    def _look(self, sight: Sight, tick: float) -> None:
+        if not sight.look(tick):
+            self._standing = None
+        if self._standing is not None:
+            self._standing.until = time.monotonic() + tick
+        elif sight.seen >= self._limit:
+            self._notice(sight, tick)
+            sight.look_away()  # a handler of the log may have taken its time
+
+    def _notice(self, sight: Sight, tick: float) -> None:
+        """Have the loop report what blocks it when it turns, and say it now."""
+        task = asyncio.current_task(sight.loop)
+        places = sight.places()
+        if places is None:  # it turns again
+            return
+        own, innermost = places
+        now = time.monotonic()
+        self._standing = _Standing(now - sight.seen, now + tick)
+        self._noticed.append((self._standing, task, own))
+        with contextlib.suppress(RuntimeError):  # the loop has been closed
+            sight.loop.call_soon_threadsafe(self.flush)
+        with contextlib.suppress(Exception):  # a filter of the log's; the thread has to go on
+            logger.warning(
+                "%s blocks the event loop, for %.2f s until now: %s%s",
+                "a callback" if task is None else f"task {task.get_name()}",
+                sight.seen, own, "" if innermost is own else f", in {innermost}",
+            )  # fmt: skip
+
+
+@dataclass(slots=True)
+class _Standing:
+    """When the loop stood still; keeps no task, since the thread may look at it for long."""
+
+    since: float
+    until: float
+    """The last moment at which it may have, for all that is known."""
