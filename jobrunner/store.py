@@ -3,9 +3,12 @@
 Jobs are numbered as they come. For each value that a list can be filtered by (a status, a type, a
 session, a batch) an index knows the numbers; a page takes what the filters have in common, newest
 first, so that it costs what it returns, whatever the number of filters.
+
+A job is a record for as long as it is live, and is packed when it ends. Who holds its record then
+goes on reading that one; who asks for the job gets a record that is like it, and not the same.
 """
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -13,10 +16,16 @@ from .errors import JobGone, JobNotFinal, JobNotFound
 from .events import Event, EventLog, EventType
 from .jobs import FINAL, Job, JobStatus
 from .limits import Retention
+from .packing import Archive
 from .pages import Ids, Index, decode_cursor, encode_cursor, newest
 from .timers import Timer, Timers
 
 FILTERS = ("status", "type", "session_id", "batch_id")
+SWEEP = 1_000
+"""How many jobs are pruned for their age before others have a turn."""
+RECENT = 1_000
+"""How many ends are remembered for a rate."""
+WAITING = frozenset({JobStatus.PENDING, JobStatus.RETRYING})
 SHOWN_IN_FEED = frozenset({"status", "progress", "done"})
 
 
@@ -50,29 +59,40 @@ class JobStore:
         self.feed = EventLog(max_events=max_feed)
         self.counts = dict.fromkeys(JobStatus, 0)
         self.pruned = 0
+        self.live_bytes = 0
+        """Bytes of the params of all live jobs."""
+        self.waiting: Counter[str] = Counter()
+        """Jobs of each type that wait: for a worker, their time, or a retry."""
         self._now = now
         self._timers = timers
         self._sweep: Timer | None = None
-        self._jobs: dict[str, Job] = {}
+        self._live: dict[str, Job] = {}
         self._ids = Ids()
+        self._final = Archive(self._ids)
         self._indexes = {name: Index() for name in FILTERS}
-        self._keys: dict[str, Job] = {}
-        self._final: deque[tuple[float, Job]] = deque()
-        self._finals = 0
-        self._forgotten = 0  # how many in _final are forgotten already
+        self._keys: dict[str, str] = {}
+        self._limited: dict[tuple[str, str], dict[str, Job]] = {}
+        self._retries: dict[str, int] = {}
+        self._ends: deque[float] = deque(maxlen=RECENT)
         self._gone: set[str] = set()
         self._gone_order: deque[str] = deque()
 
     def __len__(self) -> int:
-        return len(self._jobs)
+        return len(self._live) + len(self._final)
 
     def add(self, job: Job, data: Mapping[str, Any]) -> None:
         """Take a new job in, with its first event. Numbers rise from one job to the next."""
-        self._jobs[job.id] = job
+        self._live[job.id] = job
+        self.live_bytes += len(job.params)
         self._ids.add(job.number, job.id)
         if job.idempotency_key is not None:
-            self._keys[job.idempotency_key] = job
+            self._keys[job.idempotency_key] = job.id
+        if job.retry_of is not None:
+            self._retries[job.retry_of] = self._retries.get(job.retry_of, 0) + 1
+        if job.concurrency_key is not None:
+            self._limited.setdefault((job.type, job.concurrency_key), {})[job.id] = job
         self.counts[job.status] += 1
+        self.waiting[job.type] += 1
         for name, index in self._indexes.items():
             if (value := getattr(job, name)) is not None:
                 index.add(value, job.number)
@@ -81,26 +101,48 @@ class JobStore:
     def save(self, job: Job, kind: EventType, data: Mapping[str, Any]) -> None:
         """Make a change of `job` visible with its event.
 
-        Synchronous: nobody sees the state without the event, or the event without the state.
+        Synchronous: nobody sees the state without the event, or the event without the state. A
+        job that was saved as final stays as it was then.
         """
+        if job.id not in self._live:
+            return
         if job.status is not job.listed_as:
             self._move(job)
         self._append(job, kind, data)
         if job.is_final:
-            job.log.close()
-            self._final.append((self._timers.now(), job))
-            self._finals += 1
-            self.prune()
+            self._end(job)
+            self._prune()
             if self._sweep is None:
                 self.schedule_prune()
+
+    def _end(self, job: Job) -> None:
+        """Keep the job packed from now on; a record that somebody holds stays as it is (Q8)."""
+        now = self._timers.now()
+        self._final.add(job, now)
+        self._ends.append(now)
+        del self._live[job.id]
+        self.live_bytes -= len(job.params)
+        if job.concurrency_key is not None:
+            together = self._limited[job.type, job.concurrency_key]
+            del together[job.id]
+            if not together:
+                del self._limited[job.type, job.concurrency_key]
+        job.log.close()
 
     def _move(self, job: Job) -> None:
         was, by_status = job.listed_as, self._indexes["status"]
         self.counts[was] -= 1
         self.counts[job.status] += 1
+        self._count_waiting(job, (job.status in WAITING) - (was in WAITING))
         by_status.remove(was, job.number)
         by_status.add(job.status, job.number)
         job.listed_as = job.status
+
+    def _count_waiting(self, job: Job, change: int) -> None:
+        if change:
+            self.waiting[job.type] += change
+            if not self.waiting[job.type]:
+                del self.waiting[job.type]
 
     def _append(self, job: Job, kind: EventType, data: Mapping[str, Any]) -> None:
         now = job.updated_at = self._now()
@@ -110,13 +152,13 @@ class JobStore:
             self.feed.append(event)
 
     def get(self, job_id: str) -> Job:
-        """Return the job. O(1).
+        """Return the job: the live record, or a new one of a job that has ended. O(1).
 
         Raises:
             JobGone: It was there, and has been pruned or forgotten.
             JobNotFound: It never was, or so long ago that even its id is forgotten.
         """
-        job = self._jobs.get(job_id)
+        job = self._live.get(job_id) or self._final.get(job_id)
         if job is not None:
             return job
         if job_id in self._gone:
@@ -125,7 +167,24 @@ class JobStore:
 
     def by_key(self, key: str) -> Job | None:
         """Return the job that was submitted with this idempotency key, while it is kept."""
-        return self._keys.get(key)
+        job_id = self._keys.get(key)
+        return None if job_id is None else self.get(job_id)
+
+    def live_with_key(self, type: str, key: str) -> list[Job]:
+        """Return the live jobs of the type that share a concurrency key, in order of submission."""
+        return list(self._limited.get((type, key), {}).values())
+
+    def retried(self, job_id: str) -> bool:
+        """Return whether a job that is kept runs this one again, or did."""
+        return job_id in self._retries
+
+    def recent_ends(self, k: int) -> tuple[int, float]:
+        """Return how many jobs ended last, `k` or fewer, and since when, on the loop's clock.
+
+        They count though they are pruned by now. None have ended: 0, and now. O(1), up to 1,000.
+        """
+        count = min(k, len(self._ends))
+        return count, self._ends[-count] if count > 0 else self._timers.now()
 
     def page(
         self, filters: Mapping[str, str | None], *, limit: int, cursor: str | None = None
@@ -155,7 +214,7 @@ class JobStore:
         for status in JobStatus:
             if status not in FINAL:
                 for number in newest([self._indexes["status"].find(status)]):
-                    yield self._jobs[self._ids[number]]
+                    yield self._live[self._ids[number]]
 
     def forget(self, job_id: str) -> None:
         """Remove a final job; its id answers "gone" from now on.
@@ -163,42 +222,44 @@ class JobStore:
         Raises:
             JobNotFinal: It hasn't ended.
         """
-        job = self.get(job_id)
-        if not job.is_final:
+        if job_id not in self._final:
+            job = self.get(job_id)
             raise JobNotFinal(f"job {job_id} is {job.status}; cancel it before it is forgotten")
-        self._remove(job)
-        self._forgotten += 1
-        if self._forgotten > 64 and self._forgotten * 2 > len(self._final):
-            self._final = deque(entry for entry in self._final if entry[1].id in self._jobs)
-            self._forgotten = 0
+        self._remove(job_id)
 
-    def prune(self) -> int:
-        """Remove the final jobs that are too old or too many, oldest first; O(removed)."""
+    def _prune(self) -> None:
+        """Remove the final jobs that are too many or too old, oldest first; O(removed).
+
+        Never too many are kept. Of those too old, some stay for the sweep that is due by then:
+        thousands at once would hold up everybody.
+        """
         removed = 0
-        while self._final and self._outlived(*self._final[0]):
-            job = self._final.popleft()[1]
-            if job.id in self._jobs:
-                self._remove(job)
-                removed += 1
-            else:
-                self._forgotten -= 1
-        return removed
+        while (oldest := self._final.oldest()) is not None:
+            job_id, ended = oldest
+            too_old = removed < SWEEP and self._outlived(ended)
+            if not too_old and not self._too_many():
+                return
+            self._remove(job_id)
+            removed += 1
 
-    def _outlived(self, ended: float, job: Job) -> bool:
-        kept = self.retention
-        if job.id not in self._jobs or (kept.max_jobs is not None and self._finals > kept.max_jobs):
-            return True
-        return kept.max_age is not None and ended + kept.max_age <= self._timers.now()
+    def _too_many(self) -> bool:
+        most = self.retention.max_jobs
+        return most is not None and len(self._final) > most
+
+    def _outlived(self, ended: float) -> bool:
+        most = self.retention.max_age
+        return most is not None and ended + most <= self._timers.now()
 
     def schedule_prune(self) -> None:
         """Have old jobs pruned in time, by one timer for the oldest; none is no error."""
         max_age = self.retention.max_age
-        if self._sweep is None and max_age is not None and self._final:
-            self._sweep = self._timers.at(self._final[0][0] + max_age, self._prune_old)
+        oldest = self._final.oldest()
+        if self._sweep is None and max_age is not None and oldest is not None:
+            self._sweep = self._timers.at(oldest[1] + max_age, self._prune_old)
 
     def _prune_old(self) -> None:
         self._sweep = None
-        self.prune()
+        self._prune()
         self.schedule_prune()
 
     def rest(self) -> None:
@@ -213,18 +274,21 @@ class JobStore:
             self.feed = EventLog(max_events=self.feed.max_events, last=self.feed.last)
         self.schedule_prune()
 
-    def _remove(self, job: Job) -> None:
+    def _remove(self, job_id: str) -> None:
+        job = self._final.remove(job_id)
         self.pruned += 1
-        del self._jobs[job.id]
-        self._finals -= 1
         self.counts[job.status] -= 1
         self._ids.remove(job.number)
         for name, index in self._indexes.items():
             if (value := getattr(job, name)) is not None:
                 index.remove(value, job.number)
-        if job.idempotency_key is not None:
+        if job.idempotency_key is not None and self._keys[job.idempotency_key] == job_id:
             del self._keys[job.idempotency_key]
-        self._bury(job.id)
+        if job.retry_of is not None:
+            self._retries[job.retry_of] -= 1
+            if not self._retries[job.retry_of]:
+                del self._retries[job.retry_of]
+        self._bury(job_id)
 
     def _bury(self, job_id: str) -> None:
         self._gone.add(job_id)

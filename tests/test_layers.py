@@ -14,7 +14,7 @@ SAMPLES = {"demo_suite"}
 """What jobs work on; no part of the package."""
 ORDER = """
     errors limits events timers http_errors retry jobs views options output process_table
-    processes commands signals inbox context results handlers signatures pages store gates
+    processes commands signals inbox context results handlers signatures pages packing store gates
     queue endings engines sight watchdog single attempt stuck worker control pool submission
     handles job_types
     lookup runner batches webhooks web|client|tools server demo cli __main__ testing

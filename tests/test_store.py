@@ -1,6 +1,7 @@
 """Jobs by id, the ways to list them, and how they are forgotten."""
 
 import asyncio
+import itertools
 import weakref
 from collections.abc import Mapping
 from typing import Any, cast
@@ -11,8 +12,9 @@ from jobrunner import JobGone, JobNotFinal, JobNotFound, JobStatus, Retention
 from jobrunner.events import Event
 from jobrunner.jobs import Job, cancel, complete, start
 from jobrunner.pages import BLOCK
-from jobrunner.store import JobStore
+from jobrunner.store import SWEEP, JobStore
 from jobrunner.timers import Timers
+from jobrunner.views import view
 from tests.records import make_job
 from tests.simulation.loop import EPOCH, SimulatedLoop, unix_now, virtual_time
 
@@ -44,6 +46,12 @@ def end(store: JobStore, job: Job) -> None:
 
 def numbers(store: JobStore, filters: Mapping[str, str | None], limit: int = 1_000) -> list[int]:
     return [job.number for job in store.page(filters, limit=limit).jobs]
+
+
+def same(one: Job, two: Job) -> bool:
+    """Whether two records say the same of one job."""
+    logs = [(log.first, log.last, log.closed, log.read()) for log in (one.log, two.log)]
+    return (view(one), logs[0]) == (view(two), logs[1])
 
 
 def counted(store: JobStore) -> dict[str, int]:
@@ -377,24 +385,21 @@ async def test_forgotten_jobs_do_not_count_as_kept() -> None:
 
 
 @virtual_time
-async def test_forgetting_frees_memory_though_an_older_job_is_kept() -> None:
-    """Forget is for who wants to be rid of a job now, and not when an older one has aged (Q10)."""
+async def test_what_ends_is_let_go() -> None:
+    """A record of a job that has ended lives for who holds it, and for nobody else (Q7)."""
 
     class Metadata(dict[str, str]):
         pass
 
-    def forgotten(number: int) -> "weakref.ref[Metadata]":
-        metadata = Metadata(user="u")
-        job = add(store, number, metadata=metadata)
+    def ended(number: int) -> "weakref.ref[Metadata]":
+        job = add(store, number, metadata=Metadata(user="u"))
         end(store, job)
-        store.forget(job.id)
-        return weakref.ref(metadata)
+        return weakref.ref(cast(Metadata, job.metadata))
 
     store, _ = opened()
-    end(store, add(store, 1))
-    alive = [forgotten(number) for number in range(2, 1_002)]
-    assert sum(one() is not None for one in alive) <= 65
-    assert numbers(store, {}) == [1]
+    alive = [ended(number) for number in range(1, 101)]
+    assert sum(one() is not None for one in alive) == 0
+    assert [job.metadata for job in store.page({}, limit=2).jobs] == [{"user": "u"}] * 2
 
 
 @virtual_time
@@ -435,3 +440,145 @@ async def test_a_cancelled_job_is_listed_as_cancelled() -> None:
     store.save(job, "done", {"status": job.status})
     assert (numbers(store, {"status": "cancelled"}), counted(store)) == ([1], {"cancelled": 1})
     assert numbers(store, {"status": JobStatus.PENDING}) == []
+
+
+@virtual_time
+async def test_a_job_that_has_ended_comes_back_the_same() -> None:
+    """Asked for by id, by key or in a list, it is what it was, with all its events (Q7)."""
+    store, _ = opened()
+    job = add(store, 1, session_id="s", idempotency_key="k", metadata={"a": 1})
+    store.save(job, "log", {"level": "info", "text": "hello", "fields": {}})
+    end(store, job)
+    found = [store.get(job.id), store.by_key("k"), *store.page({"session_id": "s"}, limit=1).jobs]
+    assert [one is not None and one is not job and same(one, job) for one in found] == [True] * 3
+
+
+@virtual_time
+async def test_q8_a_reader_of_the_record_is_not_disturbed() -> None:
+    """A stream that has read half goes on with the record it holds, when that is packed, pruned."""
+    store, _ = opened(max_jobs=1)
+    job = add(store, 1)
+    begin(store, job)
+    reader = job.log.follow(limit=1)
+    seen = [await anext(reader)]
+    complete(job, unix_now(), b"1")
+    store.save(job, "done", {"status": job.status})
+    seen.append(await anext(reader))
+    end(store, add(store, 2))
+    seen += [reading async for reading in reader]
+    assert [reading.last for reading in seen] == [1, 2, 3]
+    with pytest.raises(JobGone):
+        store.get(job.id)
+
+
+@virtual_time
+async def test_q8_a_waiter_on_the_record_is_woken_by_its_end() -> None:
+    """The end comes with the prune that it causes, in one step."""
+    store, _ = opened(max_jobs=0)
+    job = add(store, 1)
+    waiter = asyncio.create_task(job.log.wait_closed())
+    await asyncio.sleep(0)
+    end(store, job)
+    await waiter
+    assert (job.status, job.result) == ("completed", b"1")
+
+
+@virtual_time
+async def test_what_has_ended_stays_as_it_was() -> None:
+    """A late word of a thread, or a second end, must not be seen after the last event."""
+    store, _ = opened()
+    job = add(store, 1)
+    end(store, job)
+    store.save(job, "log", {"text": "late"})
+    store.save(job, "done", {"status": job.status})
+    assert (job.log.last, store.get(job.id).log.last, counted(store)) == (3, 3, {"completed": 1})
+    store.forget(job.id)
+    store.save(job, "done", {"status": job.status})
+    assert (job.log.last, len(store), store.pruned) == (3, 0, 1)
+
+
+@virtual_time
+async def test_a_key_goes_with_its_job_and_not_with_one_before() -> None:
+    """A key that was given anew is the new job's, though the old one is pruned later."""
+    store, _ = opened()
+    old = add(store, 1, idempotency_key="k")
+    end(store, old)
+    new = add(store, 2, idempotency_key="k")
+    store.forget(old.id)
+    assert store.by_key("k") is new
+
+
+@virtual_time
+async def test_live_jobs_are_found_by_their_key() -> None:
+    """In order of submission, for who replaces or joins the one that waits."""
+    store, _ = opened()
+    jobs = [add(store, n, type="ab"[n % 2], concurrency_key="k" if n < 6 else None)
+            for n in range(1, 9)]  # fmt: skip
+    assert store.live_with_key("b", "k") == [jobs[0], jobs[2], jobs[4]]
+    end(store, jobs[0])
+    assert store.live_with_key("b", "k") == [jobs[2], jobs[4]]
+    for job in (jobs[2], jobs[4]):
+        end(store, job)
+    assert store.live_with_key("b", "k") == store.live_with_key("a", "x") == []
+    assert store.live_with_key("a", "k") == [jobs[1], jobs[3]]
+
+
+@virtual_time
+async def test_knows_what_was_run_again() -> None:
+    """For as long as one of the jobs that run it again is kept."""
+    store, _ = opened()
+    first = add(store, 1)
+    end(store, first)
+    assert not store.retried(first.id)
+    others = [add(store, number, retry_of=first.id) for number in (2, 3)]
+    assert store.retried(first.id)
+    known = []
+    for job in others:
+        end(store, job)
+        known.append(store.retried(first.id))
+        store.forget(job.id)
+        known.append(store.retried(first.id))
+    assert known == [True, True, True, False]
+
+
+@virtual_time
+async def test_knows_how_fast_jobs_ended() -> None:
+    """What has been pruned ended too: the rate is known with nothing kept."""
+    store, timers = opened(max_jobs=0)
+    assert store.recent_ends(5) == (0, timers.now())
+    for number in range(1, 6):
+        await asyncio.sleep(10)
+        end(store, add(store, number))
+    assert [store.recent_ends(k) for k in (1, 3, 5, 9)] == [(1, 50), (3, 30), (5, 10), (5, 10)]
+    assert store.recent_ends(0) == (0, 50)
+
+
+@virtual_time
+async def test_counts_the_params_of_live_jobs() -> None:
+    """What a bound at submit goes by; what has ended is bounded by retention (Q10)."""
+    store, _ = opened()
+    jobs = [add(store, number, params=b"x" * number) for number in (1, 20, 300)]
+    seen = [store.live_bytes]
+    for job in jobs:
+        end(store, job)
+        seen.append(store.live_bytes)
+    assert seen == [321, 320, 300, 0]
+
+
+@virtual_time
+async def test_old_jobs_go_in_portions() -> None:
+    """A hundred thousand that end together would hold up everybody when they are too old."""
+    store, timers = opened(max_age=100.0, max_jobs=None)
+    for number in range(1, 2 * SWEEP + 11):
+        end(store, add(store, number))
+    await asyncio.sleep(50)
+    end(store, add(store, 2 * SWEEP + 11))
+    left: list[int] = []
+    timers.at(timers.now() + 50, lambda: left.append(len(store)))
+    await asyncio.sleep(50)
+    for _ in range(5):
+        await asyncio.sleep(0)
+        left.append(len(store))
+    assert left[0] == SWEEP + 11
+    assert (left[-1], len(timers)) == (1, 1)
+    assert max(one - two for one, two in itertools.pairwise([2 * SWEEP + 11, *left])) == SWEEP

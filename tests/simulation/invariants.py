@@ -8,6 +8,7 @@ from typing import Any
 from jobrunner import Event, JobGone, JobNotFound, JobStatus
 from jobrunner.jobs import FINAL, TRANSITIONS, Job
 from jobrunner.limits import Limits, Retention
+from jobrunner.views import view
 
 from .behaviours import RESISTING
 from .loop import unix_now
@@ -98,7 +99,7 @@ class Invariants:
         except JobNotFound:
             answer = "unknown"
         else:
-            self.world.require(record is job, "another job has the id", job.number)
+            self.world.require(_same(record, job), "another job has the id", job.number)
             return "kept"
         self.world.require(job.is_final, "a live job is not kept", job.number)
         return answer
@@ -205,6 +206,14 @@ def _is_clients(task: "asyncio.Task[Any]") -> bool:
     """Whether a client owns it, or the loop does, which closes a generator that a client left."""
     closing = type(task.get_coro()).__name__ == "async_generator_athrow"
     return closing or task.get_name() == "client"
+
+
+def _same(kept: Job, job: Job) -> bool:
+    """Whether the store has the job: the record while it is live, one like it afterwards."""
+    if not job.log.closed:
+        return kept is job
+    logs = [(it.log.first, it.log.closed, it.log.read()) for it in (kept, job)]
+    return kept is not job and view(kept) == view(job) and logs[0] == logs[1]
 
 
 def _is_stuck(job: Job) -> bool:

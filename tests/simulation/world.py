@@ -109,9 +109,10 @@ class World:
     def kept(self, job: Job) -> bool:
         """Return whether the runner still has the job."""
         try:
-            return self.runner.record(job.id) is job
+            self.runner.record(job.id)
         except (JobGone, JobNotFound):
             return False
+        return True
 
     def pick(self, random: Random) -> JobHandle[Any] | None:
         """Draw one of the last few jobs."""

@@ -1,0 +1,253 @@
+"""How final jobs are kept: each as one run of bytes, which costs the garbage collector nothing.
+
+Packed is everything of the record and of the events that its log still has. What nearly every job
+has in common is left out: fields that are at their default, and what events say that the record
+says too. The bytes never leave the process, so they are `marshal`'s, the fastest of all formats.
+"""
+
+import marshal
+import sys
+from array import array
+from collections.abc import Iterable, Mapping
+from dataclasses import fields
+from operator import attrgetter
+from typing import Any, Final, NamedTuple
+
+from pydantic_core import from_json, to_json
+
+from .events import Event, EventLog, EventType
+from .jobs import Job, JobError, JobStatus, Step
+from .pages import Ids
+from .views import error_fields
+
+OVERHEAD = 200
+"""Bytes that a final job costs beside its packed record: its id, and its place in each table."""
+
+_LIVE_ONLY = {"arguments", "context", "timer", "alarms", "begun", "due_by"}
+"""Fields of no use once a job has ended; unpacked, they are at their defaults."""
+_DERIVED = {"id", "log", "status", "listed_as", "updated_at"}
+_USUAL = ("number", "type", "params", "created_at", "started_at", "finished_at",
+          "attempt", "max_attempts", "timeout", "progress", "result")  # fmt: skip
+_RARE = [
+    field.name for field in fields(Job) if field.name not in {*_USUAL, *_DERIVED, *_LIVE_ONLY}
+]  # fmt: skip
+_usual_of = attrgetter(*_USUAL)
+_rare_of = attrgetter(*_RARE)
+_error_of = attrgetter(*(field.name for field in fields(JobError)))
+_DEFAULTS = _rare_of(Job("", 0, "", b"", 0.0, EventLog()))
+
+_CODES: Final[dict[JobStatus, str]] = {
+    JobStatus.COMPLETED: "c", JobStatus.FAILED: "f", JobStatus.CANCELLED: "x"
+}  # fmt: skip
+_STATUSES = {code: status for status, code in _CODES.items()}
+_TYPES: Final[dict[EventType, str]] = {
+    "status": "S", "progress": "P", "log": "L", "output": "O", "gap": "G", "done": "D"
+}  # fmt: skip
+_EVENTS = {code: type for type, code in _TYPES.items()}
+_SHORTEST = ("status", "status", "done")
+_QUEUED = {"status": JobStatus.PENDING, "attempt": 0}
+_STARTED = {"status": JobStatus.RUNNING, "attempt": 1}
+
+
+class Heading(NamedTuple):
+    """What of a packed job other tables know it by."""
+
+    number: int
+    status: JobStatus
+    type: str
+    session_id: str | None
+    batch_id: str | None
+    idempotency_key: str | None
+    retry_of: str | None
+
+
+def pack(job: Job) -> bytes:
+    """Return everything of a final job but its id. Its last event must be in its log."""
+    _, _, types, times, data = zip(*job.log.read().events, strict=True)
+    rare = _rare_of(job)
+    return _dump((
+        *_usual_of(job),
+        times,
+        job.log.last,
+        *_pack_events(job, types, data),
+        None if rare == _DEFAULTS else _pack_rare(rare),
+    ))  # fmt: skip
+
+
+def _pack_events(
+    job: Job, types: tuple[EventType, ...], data: tuple[Mapping[str, Any], ...]
+) -> tuple[str, bytes | None]:
+    """Return a letter for the status and one for each event, and what no letter says.
+
+    That is bytes in bytes, so that who wants a heading needn't make a thousand events.
+    """
+    done = {"status": job.status, "error": error_fields(job.error)}
+    if types == _SHORTEST and data == (_QUEUED, _STARTED, done):
+        return _CODES[job.status] + "qrd", None
+    codes, others = _CODES[job.status], []
+    for kind, said in zip(types, data, strict=True):
+        if kind == "status" and said == _QUEUED:
+            codes += "q"
+        elif kind == "status" and said == _STARTED:
+            codes += "r"
+        elif kind == "done" and said == done:
+            codes += "d"
+        else:
+            codes += _TYPES[kind]
+            others.append(said)
+    return codes, _dump(others) if others else None
+
+
+def _pack_rare(values: Iterable[Any]) -> dict[str, Any]:
+    rare = zip(_RARE, values, _DEFAULTS, strict=True)
+    given = {name: value for name, value, default in rare if value != default}
+    if "error" in given:
+        given["error"] = _error_of(given["error"])
+    if "step" in given:
+        given["step"] = tuple(given["step"])
+    return given
+
+
+def _dump(value: Any) -> bytes:
+    try:
+        return marshal.dumps(value)
+    except ValueError:  # a subclass of str, as every status is, or no JSON value
+        return marshal.dumps(_plain(value))
+
+
+def _plain(value: Any) -> Any:
+    """Return the value made of what `marshal` takes."""
+    if value is None or type(value) in (bool, int, float, str, bytes):
+        return value
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, int):
+        return int(value)
+    if isinstance(value, float):
+        return float(value)
+    if isinstance(value, bytes):
+        return bytes(value)
+    if isinstance(value, Mapping):
+        return {_plain(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, tuple):
+        return tuple(map(_plain, value))
+    if isinstance(value, list):
+        return list(map(_plain, value))
+    return from_json(to_json(value, fallback=str, inf_nan_mode="constants"))
+
+
+def unpack(job_id: str, packed: bytes) -> Job:
+    """Return a record like the one that was packed, with a log that is closed."""
+    *usual, times, last, codes, others, rare = marshal.loads(packed)
+    rare = rare or {}
+    if "error" in rare:
+        rare["error"] = JobError(*rare["error"])
+    if "step" in rare:
+        rare["step"] = Step(*rare["step"])
+    status = _STATUSES[codes[0]]
+    log = EventLog(max_events=len(times), max_bytes=sys.maxsize, last=last - len(times))
+    given = dict(zip(_USUAL, usual, strict=True))
+    given |= {"status": status, "listed_as": status, "updated_at": times[-1]}
+    job = Job(id=job_id, log=log, **given, **rare)
+    for event in _unpack_events(job, codes[1:], times, others):
+        log.append(event)
+    log.close()
+    return job
+
+
+def _unpack_events(
+    job: Job, codes: str, times: tuple[float, ...], others: bytes | None
+) -> Iterable[Event]:
+    rest = iter(marshal.loads(others) if others else ())
+    for seq, (code, at) in enumerate(zip(codes, times, strict=True), job.log.last + 1):
+        if code == "q":
+            yield Event(seq, job.id, "status", at, dict(_QUEUED))
+        elif code == "r":
+            yield Event(seq, job.id, "status", at, dict(_STARTED))
+        elif code == "d":
+            end = {"status": job.status, "error": error_fields(job.error)}
+            yield Event(seq, job.id, "done", at, end)
+        else:
+            yield Event(seq, job.id, _EVENTS[code], at, _unpack_data(_EVENTS[code], next(rest)))
+
+
+def _unpack_data(kind: EventType, data: dict[str, Any]) -> dict[str, Any]:
+    if kind in ("status", "done") and "status" in data:
+        data["status"] = JobStatus(data["status"])
+    return data
+
+
+def heading(packed: bytes) -> Heading:
+    """Return what other tables know the job by."""
+    number, kind, *_, codes, _, rare = marshal.loads(packed)
+    get = (rare or {}).get
+    return Heading(
+        number, _STATUSES[codes[0]], kind,
+        get("session_id"), get("batch_id"), get("idempotency_key"), get("retry_of"),
+    )  # fmt: skip
+
+
+class Archive:
+    """Final jobs, packed, in the order in which they ended.
+
+    There is no object for each job but its id and its bytes, in tables that the garbage collector
+    doesn't follow.
+
+    Args:
+        ids: Ids by number; who removes a job here removes it there too.
+    """
+
+    def __init__(self, ids: Ids) -> None:
+        self.size = 0
+        """Bytes of all jobs, `OVERHEAD` of each included."""
+        self._ids = ids
+        self._packed: dict[str, bytes] = {}
+        self._order = array("q")  # numbers, those that ended first in front
+        self._ended = array("d")
+        self._gone = 0  # how many at the front of both are removed
+
+    def __len__(self) -> int:
+        return len(self._packed)
+
+    def __contains__(self, job_id: str) -> bool:
+        return job_id in self._packed
+
+    def add(self, job: Job, ended: float) -> None:
+        """Keep a job that has ended, at `ended` on the loop's clock."""
+        packed = self._packed[job.id] = pack(job)
+        self.size += len(packed) + OVERHEAD
+        self._order.append(job.number)
+        self._ended.append(ended)
+
+    def get(self, job_id: str) -> Job | None:
+        """Return a new record of the job, None when it isn't here."""
+        packed = self._packed.get(job_id)
+        return None if packed is None else unpack(job_id, packed)
+
+    def remove(self, job_id: str) -> Heading:
+        """Let go of a job that is here."""
+        packed = self._packed.pop(job_id)
+        self.size -= len(packed) + OVERHEAD
+        return heading(packed)
+
+    def oldest(self) -> tuple[str, float] | None:
+        """Return the id of the job that ended first, and when; None when there is none. O(1)."""
+        self._tidy()
+        for place in range(self._gone, len(self._order)):
+            number = self._order[place]
+            if number in self._ids.numbers:
+                self._gone = place
+                return self._ids[number], self._ended[place]
+        self._gone = len(self._order)
+        return None
+
+    def _tidy(self) -> None:
+        """Sweep out what is removed once it is more than what is there, which is seldom."""
+        if self._gone > 64 and self._gone * 2 > len(self._order):
+            del self._order[: self._gone], self._ended[: self._gone]
+            self._gone = 0
+        if len(self._order) - self._gone > 2 * len(self._packed) + 64:
+            kept = [i for i, number in enumerate(self._order) if number in self._ids.numbers]
+            self._ended = array("d", [self._ended[i] for i in kept])
+            self._order = array("q", [self._order[i] for i in kept])
+            self._gone = 0
