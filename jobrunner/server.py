@@ -7,6 +7,7 @@ passes it on and closes, and then there is nothing to wait for.
 
 import asyncio
 import ipaddress
+import logging
 import secrets
 import socket
 from collections.abc import AsyncIterator, Iterable
@@ -22,6 +23,8 @@ from .runner import JobRunner
 from .web import create_app
 from .web.problems import problem_response
 from .web.security import LOCAL_HOSTS
+
+logger = logging.getLogger("jobrunner.server")
 
 LAST_BYTES = 3
 """Seconds that connections have, after the last job's end, to take what is still to be sent."""
@@ -91,7 +94,7 @@ class Server(uvicorn.Server):
             log_level="warning",
             access_log=False,
             server_header=False,
-            timeout_graceful_shutdown=LAST_BYTES,
+            timeout_graceful_shutdown=2 * LAST_BYTES,
         )
         super().__init__(config)
 
@@ -149,9 +152,24 @@ class Server(uvicorn.Server):
         for server in self.servers:
             server.close()
         await self._runner.stop(timeout=0.0 if self.force_exit else None)
-        await super().shutdown(sockets)
+        self.force_exit = False  # the jobs have hurried; uvicorn would break what is being sent
+        last = asyncio.get_running_loop().call_later(LAST_BYTES, self._drop_connections)
+        try:
+            await super().shutdown(sockets)
+        finally:
+            last.cancel()
+            self._drop_connections()
         if self.force_exit:  # uvicorn leaves it out then, and logs a traceback of what it left
             await self.lifespan.shutdown()
+
+    def _drop_connections(self) -> None:
+        """Give up clients that take nothing, or have more to say: each would keep the server."""
+        connections = list(self.server_state.connections)
+        for connection in connections:
+            connection.transport.abort()
+        if connections:
+            logger.warning("%d connections were dropped, %d s after the last job's end",
+                           len(connections), LAST_BYTES)  # fmt: skip
 
 
 @asynccontextmanager

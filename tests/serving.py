@@ -3,9 +3,11 @@
 import asyncio
 import json
 import re
+import signal
 import ssl
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from types import FrameType
 from typing import Any, NamedTuple
 
 import httpx2
@@ -152,6 +154,65 @@ async def listening(app: Any) -> AsyncIterator[str]:
             yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
         finally:
             server.should_exit = True
+
+
+class Heard:
+    """A signal handler that notes what it was called with, in a server's place."""
+
+    def __init__(self) -> None:
+        self.numbers: list[int] = []
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        self.numbers.append(number)
+
+
+@contextmanager
+def signals_heard() -> Iterator[Heard]:
+    """Handle SIGINT and SIGTERM, as uvicorn does before the lifespan starts."""
+    heard = Heard()
+    before = {n: signal.signal(n, heard) for n in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield heard
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class Watcher(NamedTuple):
+    """A raw connection with an open event stream."""
+
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+
+    async def rest(self) -> bytes:
+        """Return what comes until the server closes the connection; a reset is an error."""
+        try:
+            async with asyncio.timeout(GONE_ON):
+                return await self.reader.read()
+        finally:
+            self.writer.close()
+
+
+async def watch(url: str, path: str, token: str = "") -> Watcher:
+    """Open an event stream, and read up to its first event."""
+    port = int(url.rpartition(":")[2])
+    watcher = Watcher(*await asyncio.open_connection("127.0.0.1", port))
+    watcher.writer.write(request_for(path, token))
+    async with asyncio.timeout(GONE_ON):
+        await watcher.reader.readuntil(b"event: snapshot\n")
+    return watcher
+
+
+def request_for(path: str, token: str = "") -> bytes:
+    """Return a GET as it goes over the wire."""
+    return (
+        f"GET {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n\r\n"
+    ).encode()
+
+
+def ends_well(rest: bytes) -> bool:
+    """Return whether a stream's rest has the last event and the last chunk (RFC 9112, 7.1)."""
+    return b"event: done\n" in rest and rest.endswith(b"\r\n0\r\n\r\n")
 
 
 class Frame(NamedTuple):

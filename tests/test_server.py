@@ -1,90 +1,29 @@
 """The server: how it starts, what it refuses, and that it ends in time with nothing left."""
 
 import asyncio
-import os
+import logging
 import signal
+import socket
 import statistics
-import sys
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from pathlib import Path
-from typing import Any
 
-import httpx2
 import pytest
 
-from jobrunner import InvalidOption, JobRunner
+from jobrunner import InvalidOption, JobContext, JobRunner
 from jobrunner.server import Server, serving
-from tests.processes import ends
-from tests.serving import GONE_ON, client_of, connect, make_runner, read_all, stream
-
-RUNNER = """
-import asyncio
-from jobrunner import JobContext, JobRunner
-
-runner = JobRunner(workers=60, shutdown_timeout={shutdown}, cancel_grace=0.5)
-
-
-@runner.job
-async def wait() -> None:
-    await asyncio.Event().wait()
-
-
-@runner.job
-async def soon(seconds: float) -> str:
-    await asyncio.sleep(seconds)
-    return "done"
-
-
-@runner.job
-async def tree(ctx: JobContext) -> None:
-    await ctx.run_command(["sh", "-c", "trap '' TERM; sleep 600 & echo $! $$; wait; sleep 600"])
-
-
-@runner.job
-async def flood(ctx: JobContext) -> None:
-    while True:
-        ctx.emit("x" * 10_000)
-        await asyncio.sleep(0)
-"""
-
-
-@asynccontextmanager
-async def process(
-    folder: Path, *, shutdown: float = 0.2
-) -> AsyncIterator[tuple[asyncio.subprocess.Process, httpx2.AsyncClient]]:
-    """Run `jobrunner serve` as a process of its own, and talk to it."""
-    (folder / "served.py").write_text(RUNNER.format(shutdown=shutdown))
-    running = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "jobrunner", "serve", "served:runner", "--port", "0",
-        cwd=folder, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-        env=os.environ | {"JOBRUNNER_TOKEN": "secret"},
-    )  # fmt: skip
-    try:
-        assert running.stdout is not None
-        async with asyncio.timeout(GONE_ON):
-            line = (await running.stdout.readline()).decode()
-        url = line.split()[-1].partition("/?")[0]
-        async with connect(url, headers={"authorization": "Bearer secret"}) as client:
-            yield running, client
-    finally:
-        if running.returncode is None:
-            running.kill()
-        await running.communicate()
-
-
-async def submit(client: httpx2.AsyncClient, type: str, **params: Any) -> str:
-    response = await client.post("/jobs", json={"type": type, "params": params})
-    job_id: str = response.json()["job_id"]
-    return job_id
-
-
-async def ended(running: asyncio.subprocess.Process, *, within: float) -> int:
-    """Return the exit code, which has to come in time."""
-    async with asyncio.timeout(within):
-        return await running.wait()
-
+from tests.serving import (
+    GONE_ON,
+    client_of,
+    connect,
+    ends_well,
+    make_runner,
+    problem,
+    read_all,
+    request_for,
+    signals_heard,
+    stream,
+    watch,
+)
 
 # Starting
 
@@ -207,8 +146,8 @@ async def test_answers_on_a_kept_connection_come_at_once() -> None:
 # Ending
 
 
-async def test_leaving_the_block_ends_jobs_and_streams() -> None:
-    """S1: a stream ends with its job's end, and not with a broken connection."""
+async def test_s1_leaving_the_block_ends_jobs_and_streams() -> None:
+    """A stream ends with its job's end, and not with a broken connection."""
     runner, gates = make_runner()
     async with serving(runner) as server:
         client = client_of(server)
@@ -242,7 +181,7 @@ async def test_an_error_inside_the_block_comes_out_of_it() -> None:
     assert runner.stats().state == "stopped"
 
 
-async def test_a_second_ctrl_c_lets_running_jobs_no_time() -> None:
+async def test_s1_a_second_ctrl_c_lets_running_jobs_no_time() -> None:
     """In a thread, where uvicorn doesn't pass the signals on to the process when it has ended."""
 
     async def scenario() -> str:
@@ -260,102 +199,150 @@ async def test_a_second_ctrl_c_lets_running_jobs_no_time() -> None:
         assert await asyncio.to_thread(asyncio.run, scenario()) == "shutdown"
 
 
-@pytest.mark.slow
-async def test_a_reader_that_is_dead_does_not_keep_the_server(tmp_path: Path) -> None:
-    """S4 and S1: its last bytes can never be sent, and the server doesn't wait for ever."""
-    async with process(tmp_path) as (running, client):
-        job_id = await submit(client, "flood")
-        url = str(client.base_url)
-        port = int(url.rstrip("/").rpartition(":")[2])
-        _, dead = await asyncio.open_connection("127.0.0.1", port, limit=1_000)
-        dead.write(f"GET /jobs/{job_id}/stream HTTP/1.1\r\nHost: localhost\r\n"
-                   "Authorization: Bearer secret\r\n\r\n".encode())  # fmt: skip
-        _, half = await asyncio.open_connection("127.0.0.1", port)
-        half.write(b"POST /jobs HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer secret\r\n"
-                   b"Content-Type: application/json\r\nContent-Length: 10\r\n\r\n{")  # fmt: skip
-        await half.drain()
-        async with stream(client, f"/jobs/{job_id}/stream") as frames:
-            read = 0
-            async for _ in frames:
-                read += 1
-                if read == 2_000:
-                    break
-        running.send_signal(signal.SIGTERM)
-        code = await ended(running, within=15.0)
-        dead.close()
-        half.close()
-    assert code == -signal.SIGTERM
+TERM, INT = signal.SIGTERM, signal.SIGINT
 
 
-@pytest.mark.slow
-async def test_sigterm_ends_streams_and_process_trees(tmp_path: Path) -> None:
-    """S1, the whole of it: fifty streams and five trees that ignore TERM, and nothing is left."""
-    async with process(tmp_path) as (running, client):
-        trees = [await submit(client, "tree") for _ in range(5)]
-        waits = [await submit(client, "wait") for _ in range(45)]
-        pids = list[int]()
-        for job_id in trees:
-            async with stream(client, f"/jobs/{job_id}/stream") as frames:
-                async for frame in frames:
-                    if frame.event == "output":
-                        pids += map(int, frame.data["text"].split())
-                        break
-        async with (
-            asyncio.TaskGroup() as group,
-            connect(str(client.base_url), headers=client.headers, limits=httpx2.Limits()) as many,
-        ):
-            open_now = asyncio.Semaphore(0)
-            tasks = [group.create_task(last_frame(many, j, open_now)) for j in trees + waits]
-            for _ in tasks:
-                await open_now.acquire()
-            began = time.monotonic()
-            running.send_signal(signal.SIGTERM)
-            code = await ended(running, within=20.0)
-            took = time.monotonic() - began
-            ends_seen = [await task for task in tasks]
-    assert ends_seen == [("done", "shutdown")] * 50
-    assert code == -signal.SIGTERM
-    assert took < 10.0
-    assert len(pids) == 10
-    assert [pid for pid in pids if not ends(pid)] == []
+@pytest.mark.slow  # uvicorn looks ten times a second whether it should end
+@pytest.mark.parametrize(
+    ("numbers", "shutdown"),
+    [
+        ([], 0.0),
+        ([TERM], 0.0),
+        ([INT], 0.0),
+        ([TERM, TERM], 0.0),
+        ([INT, INT], GONE_ON),
+        ([TERM, INT], GONE_ON),
+        ([INT, INT, INT], GONE_ON),
+    ],
+    ids=str,
+)
+async def test_s1_streams_and_polls_have_the_same_end_whatever_ended_it(
+    numbers: list[signal.Signals], shutdown: float
+) -> None:
+    """A call of `stop`, one signal or more: each client is told the end of what it watches."""
+    runner, gates = make_runner(shutdown_timeout=shutdown)
+    with signals_heard():
+        async with serving(runner) as server, client_of(server) as client:
+            job = await runner.submit("hold", {"key": "k"})
+            await gates["k reached"].wait()
+            path = f"/jobs/{job.id}/stream"
+            watchers = [await watch(server.url, path, server.token) for _ in range(20)]
+            polled = asyncio.create_task(client.get(f"/jobs/{job.id}?wait=30"))
+            await client.get("/healthz")
+            for number in numbers:
+                signal.raise_signal(number)
+            if not numbers:
+                server.stop()
+            rests = [await watcher.rest() for watcher in watchers]
+            async with asyncio.timeout(GONE_ON / 2):
+                await server.stopped()
+    assert [ends_well(rest) for rest in rests] == [True] * 20
+    assert ((await polled).status_code, (await polled).json()["status"]) == (200, "failed")
+    with pytest.raises(ConnectionRefusedError):
+        await asyncio.open_connection("127.0.0.1", int(server.url.rpartition(":")[2]))
+    assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
-async def last_frame(
-    client: httpx2.AsyncClient, job_id: str, open_now: asyncio.Semaphore
-) -> tuple[str, str]:
-    async with stream(client, f"/jobs/{job_id}/stream") as frames:
-        await anext(frames)
-        open_now.release()
-        last = [frame async for frame in frames][-1]
-    return last.event, last.data["error"]["reason"]
+@pytest.mark.slow  # each of the servers takes a tenth of a second to end
+@pytest.mark.parametrize("number", [TERM, INT])
+async def test_s1_a_signal_at_any_step_of_the_start_ends_it(number: signal.Signals) -> None:
+    """There is no moment at which it is lost, and the runner goes on alone."""
+    with signals_heard() as heard:
+        for steps in range(1, 9):
+            runner, _ = make_runner()
+            server = Server(runner, port=0)
+            running = asyncio.create_task(server.run_until_stopped())
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            signal.raise_signal(number)
+            async with asyncio.timeout(GONE_ON):
+                await running
+            assert (runner.stats().state, heard.numbers) == ("stopped", [number] * steps)
+            assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
-@pytest.mark.slow
-async def test_a_job_that_ends_in_time_is_let_end(tmp_path: Path) -> None:
-    """A deploy shouldn't throw away what needs one second more."""
-    async with process(tmp_path, shutdown=30.0) as (running, client):
-        job_id = await submit(client, "soon", seconds=0.5)
-        async with stream(client, f"/jobs/{job_id}/stream") as frames:
+@pytest.mark.slow  # uvicorn looks ten times a second whether it should end
+async def test_s1_who_comes_while_it_drains_is_refused() -> None:
+    """Where a connection is kept by a 503 that says why, and else by having no connection."""
+    runner, gates = make_runner(shutdown_timeout=GONE_ON)
+    async with serving(runner) as server, client_of(server) as client:
+        job = await runner.submit("hold", {"key": "k"})
+        await gates["k reached"].wait()
+        watcher = await watch(server.url, f"/jobs/{job.id}/stream", server.token)
+        server.stop()
+        while runner.stats().state == "running":
+            await client.get("/healthz")
+        refused = await client.post("/jobs", json={"type": "echo"})
+        asked = await client.get(f"/jobs/{job.id}")
+        with pytest.raises(ConnectionRefusedError):
+            await asyncio.open_connection("127.0.0.1", int(server.url.rpartition(":")[2]))
+        gates["k"].set()
+        rest = await watcher.rest()
+    assert (problem(refused), refused.headers["retry-after"]) == ((503, "shutting-down"), "5")
+    assert (asked.status_code, asked.json()["status"]) == (200, "running")
+    assert ends_well(rest)
+    assert b'"status":"completed"' in rest
+
+
+async def test_s1_a_signal_while_it_drains_makes_it_hurry() -> None:
+    """It was told to end without a hurry before, and the streams have their end all the same."""
+    runner, gates = make_runner(shutdown_timeout=GONE_ON)
+    with signals_heard():
+        async with serving(runner) as server:
+            job = await runner.submit("hold", {"key": "k"})
+            await gates["k reached"].wait()
+            watcher = await watch(server.url, f"/jobs/{job.id}/stream", server.token)
+            signal.raise_signal(INT)
+            async with client_of(server) as client:
+                while (await client.get("/readyz")).status_code == 200:
+                    pass
+            signal.raise_signal(INT)
+            async with asyncio.timeout(GONE_ON / 2):
+                rest = await watcher.rest()
+                await server.stopped()
+    assert ends_well(rest)
+
+
+@pytest.mark.slow  # the last bytes have three seconds
+async def test_s4_what_can_not_be_sent_is_dropped(caplog: pytest.LogCaptureFixture) -> None:
+    """A program that goes on after its server must not keep the dead connections."""
+    runner = JobRunner()
+
+    @runner.job
+    async def flood(ctx: JobContext) -> None:
+        for _ in range(400):
+            ctx.emit("x" * 10_000)
+
+    async with serving(runner) as server, client_of(server) as client:
+        job = await runner.submit(flood)
+        await job.wait()
+        with socket.socket() as deaf:
+            deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+            deaf.connect(("127.0.0.1", int(server.url.rpartition(":")[2])))
+            deaf.sendall(request_for(f"/jobs/{job.id}/stream", server.token))
+            await read_all(client, f"/jobs/{job.id}/stream")
+            server.stop()
+            async with asyncio.timeout(GONE_ON):
+                await server.stopped()
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+    assert [(r.levelno, r.getMessage()) for r in caplog.records if r.levelno > logging.INFO] == [
+        (logging.WARNING, "1 connections were dropped, 3 s after the last job's end")
+    ]
+
+
+@pytest.mark.parametrize("first", ["cancel", "stop"])
+async def test_t5_a_cancel_and_a_shutdown_at_once_are_a_cancel(first: str) -> None:
+    """Who was told that it is cancelled must not see that it failed."""
+    runner, gates = make_runner()
+    async with serving(runner) as server, client_of(server) as client:
+        job = await runner.submit("hold", {"key": "k"})
+        await gates["k reached"].wait()
+        reading = asyncio.create_task(read_all(client, f"/jobs/{job.id}/stream"))
+        async with stream(client, f"/jobs/{job.id}/stream") as frames:
             await anext(frames)
-            running.send_signal(signal.SIGTERM)
-            last = [frame async for frame in frames][-1]
-        await ended(running, within=15.0)
-    assert (last.data["status"], last.data["result"]) == ("completed", "done")
-
-
-@pytest.mark.slow
-async def test_a_second_ctrl_c_hurries(tmp_path: Path) -> None:
-    """The first one lets jobs end, which may take a minute; the second one means now."""
-    async with process(tmp_path, shutdown=300.0) as (running, client):
-        job_id = await submit(client, "wait")
-        async with stream(client, f"/jobs/{job_id}/stream") as frames:
-            await anext(frames)
-            running.send_signal(signal.SIGINT)
-            while (await client.get("/readyz")).status_code == 200:
-                pass
-            running.send_signal(signal.SIGINT)
-            last = [frame async for frame in frames][-1]
-        code = await ended(running, within=15.0)
-        assert running.stderr is not None
-        assert b"Traceback" not in await running.stderr.read()
-    assert (last.event, last.data["error"]["reason"], code) == ("done", "shutdown", 0)
+        acts = {"cancel": runner.cancel(job.id), "stop": runner.stop()}
+        async with asyncio.TaskGroup() as group:
+            for name in sorted(acts, key=lambda name: name != first):
+                group.create_task(acts[name])
+        last = (await reading)[-1]
+    assert (last.event, last.data["status"]) == ("done", "cancelled")

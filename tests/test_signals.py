@@ -3,35 +3,21 @@
 import asyncio
 import signal
 from collections.abc import Iterator
-from types import FrameType
 
 import pytest
 
 from jobrunner import JobHandle, JobRunner
 from jobrunner.signals import ECHO, LAST_BYTES, ending_on_signals
-from tests.serving import GONE_ON
+from tests.serving import GONE_ON, Heard, signals_heard
 
 BOTH = [signal.SIGINT, signal.SIGTERM]
 
 
-class Heard:
-    """What a handler was called with, as a server would have it."""
-
-    def __init__(self) -> None:
-        self.numbers: list[int] = []
-
-    def __call__(self, number: int, frame: FrameType | None) -> None:
-        self.numbers.append(number)
-
-
 @pytest.fixture
 def server() -> Iterator[Heard]:
-    """A handler for both signals, as uvicorn installs one before the lifespan starts."""
-    heard = Heard()
-    before = {number: signal.signal(number, heard) for number in BOTH}
-    yield heard
-    for number, handler in before.items():
-        signal.signal(number, handler)
+    """A handler for both signals."""
+    with signals_heard() as heard:
+        yield heard
 
 
 def handlers() -> list[object]:

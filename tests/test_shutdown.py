@@ -1,0 +1,297 @@
+"""Real processes and real signals: each server ends in time, tells everybody, and leaves nothing.
+
+`JOBRUNNER_SHUTDOWNS` is how often the campaign is run; once if it isn't set.
+"""
+
+import asyncio
+import os
+import re
+import resource
+import signal
+import sys
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import httpx2
+import pytest
+
+from tests.processes import ends
+from tests.serving import GONE_ON, Watcher, connect, ends_well, request_for, stream, watch
+
+pytestmark = pytest.mark.slow  # each test starts an interpreter
+
+SHUTDOWNS = int(os.environ.get("JOBRUNNER_SHUTDOWNS", "1"))
+SERVED = """
+import asyncio
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from starlette.applications import Starlette
+from starlette.routing import Mount
+
+from jobrunner import JobContext, JobRunner
+from jobrunner.signals import ending_on_signals
+from jobrunner.web import create_app
+
+runner = JobRunner(workers=60, shutdown_timeout={shutdown}, cancel_grace=0.5)
+
+
+@runner.job
+async def wait() -> None:
+    await asyncio.Event().wait()
+
+
+@runner.job
+async def soon(seconds: float) -> str:
+    await asyncio.sleep(seconds)
+    return "done"
+
+
+@runner.job
+async def tree(ctx: JobContext, before: str) -> None:
+    await ctx.run_command(["sh", "-c", before + "sleep 100 & echo $$; sleep 100"])
+
+
+@runner.job
+async def flood(ctx: JobContext) -> None:
+    while True:
+        ctx.emit("x" * 10_000)
+        await asyncio.sleep(0)
+
+
+@asynccontextmanager
+async def lifespan(app: Starlette) -> AsyncIterator[None]:
+    with ending_on_signals(runner):
+        async with runner:
+            yield
+
+
+@asynccontextmanager
+async def told_to_end(app: Starlette) -> AsyncIterator[None]:
+    async with lifespan(app):
+        signal.raise_signal(signal.SIGTERM)
+        yield
+
+
+mounted = Mount("/", create_app(runner, auth="secret"))
+app = Starlette(routes=[mounted], lifespan=lifespan)
+short_lived = Starlette(routes=[mounted], lifespan=told_to_end)
+"""
+WAYS = {
+    "jobrunner": ["-m", "jobrunner", "serve", "served:runner", "--port", "0"],
+    "uvicorn": ["-m", "uvicorn", "served:app", "--port", "0"],
+}
+BOTH = pytest.mark.parametrize("way", list(WAYS))
+
+
+class Process(NamedTuple):
+    """A server in a process of its own, and a client that may come in."""
+
+    running: asyncio.subprocess.Process
+    client: httpx2.AsyncClient
+    url: str
+    said: "asyncio.Task[bytes]"
+    """What it wrote after its URL, when it has ended."""
+
+    async def submit(self, type: str, **params: Any) -> str:
+        """Submit and return the id."""
+        response = await self.client.post("/jobs", json={"type": type, "params": params})
+        job_id: str = response.json()["job_id"]
+        return job_id
+
+    async def watch(self, job_id: str) -> Watcher:
+        """Open the job's stream."""
+        return await watch(self.url, f"/jobs/{job_id}/stream", "secret")
+
+    async def ended(self) -> int:
+        """Return the exit code, once everything is over and nothing went wrong."""
+        async with asyncio.timeout(GONE_ON):
+            code = await self.running.wait()
+            said = (await self.said).decode()
+        assert not re.search("Traceback|ERROR|CRITICAL|never", said), said
+        with pytest.raises(ConnectionRefusedError):
+            await asyncio.open_connection("127.0.0.1", int(self.url.rpartition(":")[2]))
+        return code
+
+
+@asynccontextmanager
+async def process(folder: Path, way: str, *, shutdown: float = 0.2) -> AsyncIterator[Process]:
+    """Start a server and wait for the line with its URL."""
+    (folder / "served.py").write_text(SERVED.format(shutdown=shutdown))
+    running = await asyncio.create_subprocess_exec(
+        sys.executable, *WAYS[way], cwd=folder,
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+        env=os.environ | {"JOBRUNNER_TOKEN": "secret"},
+    )  # fmt: skip
+    try:
+        assert running.stdout is not None
+        url = None
+        async with asyncio.timeout(GONE_ON):
+            while url is None:
+                line = (await running.stdout.readline()).decode()
+                assert line, "the server has not started"
+                url = re.search(r"http://127\.0\.0\.1:\d+", line)
+        said = asyncio.create_task(running.stdout.read())
+        async with connect(url[0], headers={"authorization": "Bearer secret"}) as client:
+            yield Process(running, client, url[0], said)
+    finally:
+        if running.returncode is None:
+            running.kill()
+        await running.wait()
+
+
+# The campaign
+
+
+def allow_sockets(count: int) -> None:
+    """Raise the soft limit of descriptors, for this process and those that it starts."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < count:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(count, hard), hard))
+
+
+def members(sessions: Collection[int]) -> list[int]:
+    """Return the processes that belong to one of the sessions (proc(5), stat: the sixth field)."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if int(fields[3]) in sessions:
+            found.append(int(stat.parent.name))
+    return found
+
+
+async def grown(server: Process, job_id: str) -> int:
+    """Return the session of a tree, once it has said that it is there."""
+    async with stream(server.client, f"/jobs/{job_id}/stream") as frames:
+        async for frame in frames:
+            if frame.event == "output":
+                return int(frame.data["text"])
+    raise AssertionError("the tree has ended")
+
+
+RUNS = [("jobrunner", n) for n in range(SHUTDOWNS)] + [("uvicorn", 0)]
+
+
+@pytest.mark.parametrize(("way", "run"), RUNS)
+async def test_s1_a_thousand_streams_and_fifty_trees(tmp_path: Path, way: str, run: int) -> None:
+    """Each watcher is told the end, half of the trees ignore SIGTERM, and nothing is left."""
+    allow_sockets(4_000)
+    async with process(tmp_path, way, shutdown=0.5) as server:
+        before = ["", "trap '' TERM; "] * 25
+        trees = [await server.submit("tree", before=text) for text in before]
+        sessions = {await grown(server, job_id) for job_id in trees}
+        watchers = [await server.watch(job_id) for job_id in trees * 20]
+        assert len(members(sessions)) >= 2 * len(trees)
+        began = time.monotonic()
+        server.running.send_signal(signal.SIGTERM)
+        async with asyncio.TaskGroup() as group:
+            rests = [group.create_task(watcher.rest()) for watcher in watchers]
+            code = await server.ended()
+        print(f"{way}: exit after {time.monotonic() - began:.2f} s")
+    told = Counter((ends_well(r.result()), b'"reason":"shutdown"' in r.result()) for r in rests)
+    assert (told, code) == ({(True, True): 1_000}, -signal.SIGTERM)
+    assert [pid for pid in members(sessions) if not ends(pid)] == []
+
+
+# What else may be
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGTERM, -signal.SIGTERM), (signal.SIGINT, 0)]
+)
+async def test_s1_streams_and_polls_get_their_end(
+    tmp_path: Path, way: str, number: int, code: int
+) -> None:
+    """And the exit code says how it ended, as uvicorn's does: death by SIGTERM, a clean Ctrl-C."""
+    async with process(tmp_path, way) as server, asyncio.TaskGroup() as group:
+        job_id = await server.submit("wait")
+        watcher = await server.watch(job_id)
+        polled = group.create_task(server.client.get(f"/jobs/{job_id}?wait=30"))
+        await asked(server, 3)
+        server.running.send_signal(number)
+        assert ends_well(await watcher.rest())
+        assert await server.ended() == code
+    assert (polled.result().status_code, polled.result().json()["status"]) == (200, "failed")
+
+
+async def asked(server: Process, count: int) -> None:
+    """Return when the server has had as many requests as are sent by now, and this one."""
+    for _ in range(count):
+        await server.client.get("/healthz")
+
+
+@BOTH
+async def test_s1_a_job_that_ends_in_time_is_let_end(tmp_path: Path, way: str) -> None:
+    """A deploy shouldn't throw away what needs one second more, nor whoever waits for it."""
+    async with process(tmp_path, way, shutdown=GONE_ON) as server:
+        watcher = await server.watch(await server.submit("soon", seconds=0.5))
+        server.running.send_signal(signal.SIGTERM)
+        rest = await watcher.rest()
+        assert await server.ended() == -signal.SIGTERM
+    assert ends_well(rest)
+    assert b'"status":"completed"' in rest
+
+
+@BOTH
+async def test_s1_a_second_ctrl_c_hurries(tmp_path: Path, way: str) -> None:
+    """The first one lets jobs end, which may take a minute; the second one means now."""
+    async with process(tmp_path, way, shutdown=300.0) as server:
+        tree = await server.submit("tree", before="trap '' TERM; ")
+        session = await grown(server, tree)
+        watchers = [await server.watch(job_id) for job_id in (tree, await server.submit("wait"))]
+        server.running.send_signal(signal.SIGINT)
+        while (await server.client.get("/readyz")).status_code == 200:
+            pass
+        server.running.send_signal(signal.SIGINT)
+        rests = [await watcher.rest() for watcher in watchers]
+        assert await server.ended() == 0
+    assert [ends_well(rest) for rest in rests] == [True] * 2
+    assert [pid for pid in members({session}) if not ends(pid)] == []
+
+
+async def test_s4_readers_that_are_dead_do_not_keep_the_server(tmp_path: Path) -> None:
+    """Last bytes that can never be sent, and a body that never ends: dropped after 3 seconds."""
+    async with process(tmp_path, "jobrunner") as server:
+        job_id = await server.submit("flood")
+        port = int(server.url.rpartition(":")[2])
+        _, dead = await asyncio.open_connection("127.0.0.1", port, limit=1_000)
+        dead.write(request_for(f"/jobs/{job_id}/stream", "secret"))
+        _, half = await asyncio.open_connection("127.0.0.1", port)
+        half.write(b"POST /jobs HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer secret\r\n"
+                   b"Content-Type: application/json\r\nContent-Length: 10\r\n\r\n{")  # fmt: skip
+        async with stream(server.client, f"/jobs/{job_id}/stream") as frames:
+            read = 0
+            async for _ in frames:
+                read += 1
+                if read == 2_000:
+                    break
+        server.running.send_signal(signal.SIGTERM)
+        assert await server.ended() == -signal.SIGTERM
+        dead.close()
+        half.close()
+    assert b"2 connections were dropped" in server.said.result()
+
+
+async def test_s1_a_signal_during_the_start_ends_it(tmp_path: Path) -> None:
+    """A deploy that is taken back at once: the lifespan has begun, and nobody serves yet."""
+    (tmp_path / "served.py").write_text(SERVED.format(shutdown=300.0))
+    running = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "uvicorn", "served:short_lived", "--port", "0", cwd=tmp_path,
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+    )  # fmt: skip
+    try:
+        async with asyncio.timeout(GONE_ON):
+            said, _ = await running.communicate()
+    finally:
+        if running.returncode is None:
+            running.kill()
+    assert (running.returncode, b"Traceback" in said) == (-signal.SIGTERM, False)
