@@ -18,7 +18,7 @@ import secrets
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -31,8 +31,8 @@ SWEEP_LIMIT = 2.0
 
 _FREEZES = 20
 """Rounds in which new processes are stopped, not killed: it is their parents that show them."""
-_DOUBTS = 3
-"""Rounds more when a process has no environment: perhaps it was just about to have one."""
+_DOUBTS = 5
+"""Rounds more when nothing was found, but one process was gone before it was looked at."""
 _PAUSE = 0.002
 """Seconds between two rounds: to die takes a moment."""
 
@@ -48,31 +48,39 @@ class Tree(Family):
         around = os.environ.get(MARKER)
         self.environment = {MARKER: self.id if around is None else f"{around}.{self.id}"}
         """Has to be in the command's environment."""
+        self._leader: int | None = None
+        self._started: int | None = None
         _register(self)
 
     def lead(self, pid: int) -> None:
         """Say who leads the group and the session of the command."""
-        self.leader = pid
+        self._leader = pid
         with suppress(OSError):  # no descriptor is left: then there is no guard either
             leader = process(pid) if _LINUX else None
-            self.started = None if leader is None else leader.started
+            self._started = None if leader is None else leader.started
+            self.known = {} if leader is None else {pid: leader.started}
+        self.groups = frozenset([pid])
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal to the group."""
-        if self.leader is None or self._replaced():
+        if self._leader is None or self.id not in _live or self._replaced(self._leader):
             return
         with suppress(ProcessLookupError, PermissionError):  # none is left; macOS says EPERM
-            os.killpg(self.leader, number)
+            os.killpg(self._leader, number)
 
-    def _replaced(self) -> bool:
+    def _replaced(self, leader: int) -> bool:
         """Whether a stranger has the leader's pid, which is so only when the group is empty."""
-        if self.started is None:
-            return False
         try:
-            now = process(self.leader or 0)
+            now = None if self._started is None else process(leader)
         except OSError:
             return False
-        return now is not None and now.started != self.started
+        return now is not None and now.started != self._started
+
+    def orphans(self, found: Found) -> list[int]:
+        """Return those that have become our children and have ended; the leader is asyncio's."""
+        own = os.getpid()
+        mine = found.of(self)
+        return [p.pid for p in mine if p.parent == own and not p.alive and p.pid != self._leader]
 
     async def look(self) -> None:
         """Learn what belongs to the tree while parents still show it."""
@@ -162,17 +170,19 @@ class _Sweep:
 
     def step(self, found: Found, *, reap: bool) -> bool:
         """Go one round on; return whether there is nothing more to do."""
-        mine = [p for p in found.table.values() if found.owner.get(p.pid) is self.tree]
-        self.tree.known = {p.pid: p.started for p in mine}
         if not self.kill:
             return True
         if reap:
-            _reap([p for p in mine if p.pid != self.tree.leader])
-        alive = [p for p in mine if p.alive]
-        if not alive:
+            _reap(self.tree.orphans(found))
+        alive = [p for p in found.of(self.tree) if p.alive]
+        unseen = found.unseen(self.tree)
+        for group in unseen:
+            _send(-group, signal.SIGKILL)
+        if alive:
+            self._press(alive, found)
+        elif not unseen:
             self._doubts += 1
             return not found.doubtful or self._doubts > _DOUBTS
-        self._press(alive, found)
         return False
 
     def _press(self, alive: list[Process], found: Found) -> None:
@@ -182,8 +192,12 @@ class _Sweep:
         self._rounds += 1
         freeze = fresh and self._rounds <= _FREEZES
         for target in found.targets(alive):
-            with suppress(ProcessLookupError, PermissionError):
-                os.kill(target, signal.SIGSTOP if freeze else signal.SIGKILL)
+            _send(target, signal.SIGSTOP if freeze else signal.SIGKILL)
+
+
+def _send(target: int, number: signal.Signals) -> None:
+    with suppress(ProcessLookupError, PermissionError):
+        os.kill(target, number)
 
 
 def _round(sweeps: list[_Sweep], *, reap: bool = True) -> list[_Sweep]:
@@ -229,7 +243,7 @@ class _Sweeper:
             with suppress(RuntimeError):  # the loop was closed meanwhile
                 loop.call_soon_threadsafe(settle)
 
-        if _LINUX:
+        if _LINUX and tree.id in _live:
             self._add(_Sweep(tree, done, kill=kill))
         else:
             settle()
@@ -263,15 +277,14 @@ class _Sweeper:
         return sweeps
 
 
-def _reap(processes: Iterable[Process]) -> None:
+def _reap(orphans: list[int]) -> None:
     """Take the exit codes of those that were left to us, as to PID 1 of a container.
 
     Nobody else waits for them: none of them was started by us.
     """
-    for orphan in processes:
-        if orphan.parent == os.getpid() and not orphan.alive:
-            with suppress(ChildProcessError):
-                os.waitpid(orphan.pid, os.WNOHANG)
+    for pid in orphans:
+        with suppress(ChildProcessError):
+            os.waitpid(pid, os.WNOHANG)
 
 
 _LINUX = has_proc()

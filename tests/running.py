@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from jobrunner import CommandResult
 from jobrunner.commands import environment, run_command
@@ -64,3 +65,16 @@ def start(text: str, pids: Pids, timeout: float | None = None) -> "asyncio.Task[
         ["/bin/sh", "-c", text], env=environment({}, {}), on_output=pids.take, timeout=timeout
     )
     return asyncio.create_task(running)
+
+
+def carrying(entry: str) -> list[int]:
+    """Return the living processes that have `entry`, as in `NAME=value`, in their environment."""
+    found = []
+    for directory in Path("/proc").iterdir():
+        try:
+            environment = (directory / "environ").read_bytes()
+        except OSError:  # no process, gone, or not ours to read
+            continue
+        if entry.encode() in environment.split(b"\0"):
+            found.append(int(directory.name))
+    return found
