@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Protocol, TypeAlias
 
+from .processes import kill_all
+
 SIGNALS = (signal.SIGINT,) if sys.platform == "win32" else (signal.SIGINT, signal.SIGTERM)
 """What ends a server. Windows knows SIGTERM by name only."""
 ECHO = 1.0
@@ -33,13 +35,12 @@ class Stoppable(Protocol):
 
 
 @contextmanager
-def ending_on_signals(
-    runner: Stoppable, *, kill: Callable[[], None] = lambda: None
-) -> Iterator[None]:
+def ending_on_signals(runner: Stoppable) -> Iterator[None]:
     """Stop `runner` when SIGTERM or SIGINT comes, and then do what would have been done anyway.
 
-    A second one makes it hurry, and is passed on a second after the runner's end, since uvicorn
-    would then drop what is still to be sent; a third one is passed on at once.
+    A second one kills all commands and makes it hurry, and is passed on a second after the
+    runner's end, since uvicorn would then drop what is still to be sent; a third one is passed on
+    at once.
 
     Only what somebody handles already is heard: a signal that is ignored, or left to the system,
     or handled outside of Python, stays so. Outside of the main thread this does nothing. It may be
@@ -47,9 +48,8 @@ def ending_on_signals(
 
     Args:
         runner: What to stop; its loop is the one that runs now.
-        kill: Called in the signal handler when it hurries, whatever the loop is busy with.
     """
-    ending = _Ending(runner, kill)
+    ending = _Ending(runner)
     links = [link for number in SIGNALS if (link := _Link.install(number, ending)) is not None]
     try:
         yield
@@ -61,9 +61,8 @@ def ending_on_signals(
 class _Ending:
     """What the signals mean to one runner."""
 
-    def __init__(self, runner: Stoppable, kill: Callable[[], None]) -> None:
+    def __init__(self, runner: Stoppable) -> None:
         self._runner = runner
-        self._kill = kill
         self._loop = asyncio.get_running_loop()
         self._first: float | None = None
         self._hurried = False
@@ -79,9 +78,10 @@ class _Ending:
             self._first = now
             self._schedule(None, None)
         elif number == signal.SIGINT or now > self._first + ECHO:
-            first_time, self._hurried = not self._hurried, True
-            self._kill()
-            return self._schedule(0.0, then if first_time else None)
+            later = self._schedule(0.0, None if self._hurried else then)
+            self._hurried = True
+            kill_all()  # here, since the loop may be busy, or have no time left
+            return later
         return False
 
     def _schedule(self, timeout: float | None, then: Callable[[], None] | None) -> bool:

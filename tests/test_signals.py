@@ -6,8 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from jobrunner import JobHandle, JobRunner
+from jobrunner import JobContext, JobHandle, JobRunner
+from jobrunner.output import StreamName
 from jobrunner.signals import ECHO, LAST_BYTES, ending_on_signals
+from tests.processes import ends
 from tests.serving import GONE_ON, Heard, signals_heard
 
 BOTH = [signal.SIGINT, signal.SIGTERM]
@@ -87,18 +89,49 @@ async def test_s1_a_signal_lets_running_jobs_the_time_that_they_have(server: Hea
 
 @pytest.mark.parametrize("first", BOTH)
 async def test_s1_ctrl_c_after_a_signal_makes_it_hurry(server: Heard, first: int) -> None:
-    """Groups are killed in the handler itself: uvicorn waits for nothing any more."""
-    runner, killed = JobRunner(shutdown_timeout=GONE_ON), list[bool]()
-    with ending_on_signals(runner, kill=lambda: killed.append(True)):
+    """The server isn't told yet: it would break each stream before its end is sent."""
+    runner = JobRunner(shutdown_timeout=GONE_ON)
+    with ending_on_signals(runner):
         async with runner:
             job = await held(runner)
             signal.raise_signal(first)
-            assert killed == []
             signal.raise_signal(signal.SIGINT)
-            assert killed == [True]
             async with asyncio.timeout(GONE_ON / 2):
                 assert await ended(job) == ["shutdown"]
     assert server.numbers == [first]
+
+
+async def test_s1_ctrl_c_after_a_signal_kills_commands_in_the_handler(server: Heard) -> None:
+    """The loop may be busy for ever, and what ends the process then leaves no time to it."""
+    runner, pids = JobRunner(shutdown_timeout=GONE_ON), asyncio.Queue[int]()
+
+    @runner.job
+    async def tree(ctx: JobContext) -> None:
+        command = "trap '' TERM; sleep 100 & echo $$ $!; sleep 100"
+        await ctx.run_command(["sh", "-c", command], on_line=said)
+
+    def said(_: StreamName, line: str) -> None:
+        for pid in line.split():
+            pids.put_nowait(int(pid))
+
+    with ending_on_signals(runner):
+        async with runner:
+            await runner.submit(tree)
+            leader, child = await pids.get(), await pids.get()
+            signal.raise_signal(signal.SIGTERM)
+            assert not ends(child, within=0.0)
+            signal.raise_signal(signal.SIGINT)
+            assert ends(leader) and ends(child)
+
+
+class Noted:
+    """Something that can be stopped, and notes how it was."""
+
+    def __init__(self) -> None:
+        self.timeouts: list[float | None] = []
+
+    async def stop(self, *, timeout: float | None = None) -> None:
+        self.timeouts.append(timeout)
 
 
 class Ahead(asyncio.SelectorEventLoop):
@@ -117,17 +150,21 @@ def test_s1_another_sigterm_hurries_unless_it_is_an_echo(
 ) -> None:
     """A supervisor passes on what the group was sent already; that isn't impatience."""
 
-    async def scenario() -> list[bool]:
-        runner, killed, loop = JobRunner(), list[bool](), asyncio.get_running_loop()
+    noted = Noted()
+
+    async def scenario() -> None:
+        loop = asyncio.get_running_loop()
         assert isinstance(loop, Ahead)
-        with ending_on_signals(runner, kill=lambda: killed.append(True)):
+        with ending_on_signals(noted):
             signal.raise_signal(first)
             loop.by = later
             signal.raise_signal(signal.SIGTERM)
-        return killed
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
 
     with asyncio.Runner(loop_factory=Ahead) as loop:
-        assert loop.run(scenario()) == [True] * hurries
+        loop.run(scenario())
+    assert noted.timeouts == ([None, 0.0] if hurries else [None])
     assert server.numbers == [first, signal.SIGTERM][: 1 if hurries else 2]
 
 
@@ -166,14 +203,14 @@ async def test_s1_a_third_signal_is_passed_on_at_once(server: Heard) -> None:
 
 async def test_s1_two_runners_hurry_at_once(server: Heard) -> None:
     """The signal goes through all of them; only the server's turn comes later."""
-    killed = list[int]()
-    with (
-        ending_on_signals(JobRunner(), kill=lambda: killed.append(1)),
-        ending_on_signals(JobRunner(), kill=lambda: killed.append(2)),
-    ):
+    runners = [Noted(), Noted()]
+    with ending_on_signals(runners[0]), ending_on_signals(runners[1]):
         signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGINT)
-        assert (killed, server.numbers) == ([2, 1], [signal.SIGINT])
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+    assert [noted.timeouts for noted in runners] == [[None, 0.0]] * 2
+    assert server.numbers == [signal.SIGINT]
 
 
 async def test_s1_a_signal_before_the_start_has_ended_stops_what_is_started(server: Heard) -> None:
