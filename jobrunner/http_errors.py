@@ -22,7 +22,8 @@ a mock that answers everything and an int that lies say nothing, and nothing her
 
 import re
 from collections.abc import Iterator
-from email.utils import mktime_tz, parsedate_tz
+from datetime import UTC
+from email.utils import parsedate_to_datetime
 from itertools import islice
 from typing import Any
 
@@ -49,7 +50,7 @@ def status_of(error: BaseException) -> int | None:
         _member(error, "status"),
     )
     for value in candidates:
-        if issubclass(type(value), int) and type(value) is not bool:
+        if issubclass(type(value), int):
             status = int.__int__(value)  # a subclass may say anything about itself
             if 400 <= status <= 599:
                 return status
@@ -99,7 +100,7 @@ def _member(thing: Any, name: str) -> object:
     """Return an attribute, or an entry of a dict; None if there is none, or it can't be had."""
     try:
         if issubclass(type(thing), dict):
-            return dict.get(thing, name)
+            return thing.get(name)
         return getattr(thing, name, None)
     except BaseException:  # anybody's property: not even SystemExit may leave the guard (T1, T13)
         return None
@@ -135,8 +136,10 @@ def _seconds(text: str) -> float | None:
 
 def _unix(text: str) -> float | None:
     """Return an HTTP date in any of its three formats (RFC 9110, section 5.6.7) as unix seconds."""
-    try:
-        parsed = parsedate_tz(text) if len(text) <= _MAX_VALUE else None
-        return None if parsed is None else float(mktime_tz(parsed))
-    except (ValueError, OverflowError, TypeError, IndexError):
+    if len(text) > _MAX_VALUE:
         return None
+    try:
+        moment = parsedate_to_datetime(text)
+    except Exception:  # ValueError and OverflowError, and what else a lenient parser trips over
+        return None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()

@@ -178,15 +178,15 @@ class RetryBudget:
         self._capacity = math.ceil(rate)
         self._width = self._capacity / rate
         self._remembered = remembered
-        self._crowded = min(remembered, 1_000)
+        self._crowded = 1
         self._used: dict[int, int] = {}
         self._beyond: dict[int, int] = {}
         """For a full period, one after it: the next with room is there or farther."""
 
     @property
     def periods(self) -> int:
-        """How many periods are counted, those that are just over too."""
-        return len(self._used)
+        """How many periods are remembered, some that are just over among them."""
+        return max(len(self._used), len(self._beyond))
 
     def reserve(self, now: float, delay: float) -> float:
         """Return `delay`, lengthened to where there is room; O(log n) on the average.
@@ -222,18 +222,18 @@ class RetryBudget:
         del kept[self._remembered // 2 :]
         self._used = {period: self._used[period] for period in kept}
         self._beyond = {p: later for p, later in self._beyond.items() if p in self._used}
-        self._crowded = min(self._remembered, max(1_000, 2 * len(kept)))
+        self._crowded = 2 * len(kept)
 
 
 def _told(error: BaseException) -> float:
-    """Return the seconds that the error says to wait; what isn't a number says nothing."""
+    """Return the seconds that the handler says to wait; what isn't a number says nothing."""
     if not _is_one_of(error, (RetryableError,)):
         return 0.0
     try:
         told = float(error.retry_after or 0.0)  # type: ignore[attr-defined]  # it is one
     except BaseException:  # anybody's object or header; the guard's own path may not fail (T1, T13)
         return 0.0
-    return max(0.0, told) if math.isfinite(told) else 0.0
+    return told if math.isfinite(told) else 0.0
 
 
 def _is_one_of(error: BaseException, classes: tuple[type[BaseException], ...]) -> bool:

@@ -1,6 +1,7 @@
 """What an exception says of an HTTP response, whoever made it."""
 
 import math
+import time
 from collections.abc import Iterator
 from http import HTTPStatus
 from typing import Any
@@ -83,6 +84,15 @@ class Lying(int):
     __hash__ = None  # type: ignore[assignment]  # it can't be looked up
 
 
+class Quiet(str):
+    """A text that doesn't want to be read."""
+
+    def __str__(self) -> str:
+        raise SystemExit
+
+    __hash__ = None  # type: ignore[assignment]  # it can't be looked up
+
+
 class Disguised(Exception):
     """Raises when it is asked for its class, and for a status."""
 
@@ -103,6 +113,16 @@ def http_error(status: int, headers: dict[str, str] | None = None) -> httpx2.HTT
     with pytest.raises(httpx2.HTTPStatusError) as caught:
         httpx2.Response(status, headers=headers, request=request).raise_for_status()
     return caught.value
+
+
+@pytest.fixture
+def local_zone(zone: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Set the machine's time zone."""
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", zone)
+        time.tzset()
+        yield
+    time.tzset()
 
 
 def told(headers: Any, *, now: float | None = None) -> float:
@@ -178,6 +198,7 @@ def test_a_status_that_will_not_pass(status: int) -> None:
     {"body": {"error": {"code": "project_spend_limit_exceeded"}}},
     {"error": {"code": "billing_hard_limit_reached"}},
     {"error": Part(code="insufficient_quota")},
+    {"code": Quiet("insufficient_quota")},
     {"error_code": "contract_spend_limit_reached"},
     {"body": {"error": {"details": {"error_code": "enforced_spend_limit_reached"}}}},
 ])  # fmt: skip
@@ -204,7 +225,8 @@ def test_another_429_is_a_rate_limit(attributes: dict[str, Any]) -> None:
 
 def test_money_is_asked_for_with_a_429_only() -> None:
     """A 503 whose body names a quota is an outage of the server's."""
-    assert may_pass(Carrier(status_code=503, code="insufficient_quota")) is True
+    for status in (409, 503):
+        assert may_pass(Carrier(status_code=status, code="insufficient_quota")) is True
 
 
 @pytest.mark.parametrize(("value", "expected"), [
@@ -219,6 +241,7 @@ def test_waits_the_seconds_that_retry_after_says(value: Any, expected: float) ->
 @pytest.mark.parametrize("value", [
     "", "soon", "-5", "+5", "nan", "NaN", "inf", "-inf", "Infinity", "1e3", "1_0", "0x10", "1, 2",
     "٣", "²", "5 s", "9" * 101, ".", "Sun, 06 Nov 99999999 08:49:37 GMT",
+    "Sun, 06 Nov 99999999999999999999 08:49:37 GMT", "Sun, 99 Nov 1994 08:49:37 GMT",
     DATE.replace("Nov", "Foo"), DATE * 9, None, True, b"5", [5], 10**5_000, -5, math.nan, math.inf,
     object(), Answering(), Raising(),
 ], ids=lambda value: type(value).__name__)  # fmt: skip
@@ -231,8 +254,10 @@ def test_a_wait_that_makes_no_sense_says_nothing(value: Any) -> None:
     DATE, "Sunday, 06-Nov-94 08:49:37 GMT", "Sun Nov  6 08:49:37 1994",
     "Sun, 06 Nov 1994 09:49:37 +0100",
 ])  # fmt: skip
+@pytest.mark.parametrize("zone", ["UTC0", "EST5"])
+@pytest.mark.usefixtures("local_zone")
 def test_waits_until_the_date_that_retry_after_says(value: str) -> None:
-    """RFC 9110 knows three formats, and a recipient has to take all of them."""
+    """RFC 9110 knows three formats, all of them in UTC, and a recipient has to take each."""
     assert told({"Retry-After": value}, now=UNIX - 90.0) == 90.0
 
 
@@ -271,6 +296,7 @@ def test_milliseconds_are_read_first(millis: str, expected: float) -> None:
 @pytest.mark.parametrize("headers", [
     {"retry-after": "4"}, {"RETRY-AFTER": "4"}, httpx2.Headers({"Retry-After": "4"}),
     Pairs(("Server", "x"), ("Retry-after", "4")),
+    Pairs((Quiet("retry-AFTER"), Quiet(" 4 "))),
     Pairs((None, None), (7, Raising()), ("Retry-After", "4")),
 ])  # fmt: skip
 def test_reads_headers_from_any_mapping(headers: Any) -> None:
@@ -287,6 +313,12 @@ def test_reads_headers_from_any_mapping(headers: Any) -> None:
 def test_t13_headers_that_can_not_be_read_say_nothing(headers: Any) -> None:
     """Not even those without an end."""
     assert told(headers, now=0.0) == 0.0
+
+
+def test_headers_without_a_status_say_nothing() -> None:
+    """They may be those of a request, or of a table."""
+    assert wait_of(Carrier(headers={"Retry-After": "5"}), None) == 0.0
+    assert wait_of(Carrier(status_code=200, headers={"Retry-After": "5"}), None) == 0.0
 
 
 def test_real_responses_say_how_long_to_wait() -> None:

@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import logging
 import math
+import time
 from bisect import bisect_left
 from collections import Counter
 from random import Random
@@ -344,6 +345,32 @@ def test_a_budget_holds_at_any_rate(rate: float, start: float) -> None:
     assert all(later >= delay for later, delay in zip(due, asked, strict=True))
 
 
+@pytest.mark.parametrize("rate", [0.7, 1.0, 7.25, 20.0])
+def test_a_budget_holds_for_one_burst_after_the_other(rate: float) -> None:
+    """Bursts that fall into neighbouring periods come as close to each other as they can."""
+    most = math.ceil(rate)
+    for first in range(100):
+        budget = RetryBudget(rate)
+        bursts = [first / 100, first / 100 + 0.5, first / 100 + 0.999]
+        due = [budget.reserve(0.0, burst) for burst in bursts for _ in range(most)]
+        assert busiest(due, 1.0 - 1e-6) <= 2 * most
+
+
+def test_a_budget_never_shortens_a_delay() -> None:
+    """Not even one that no policy gives."""
+    budget = RetryBudget(1.0)
+    assert [budget.reserve(0.0, 2 * LONGEST) for _ in range(3)] == [2 * LONGEST] * 3
+
+
+@pytest.mark.parametrize("apart", [0.0, 1.0])
+def test_a_budget_is_quick_however_many_wait(apart: float) -> None:
+    """A crowd fails within a moment of the event loop's (Q5): 5 µs each, and not 5 ms."""
+    budget, begun = RetryBudget(1.0), time.process_time()
+    for number in range(20_000):
+        budget.reserve(0.0, number * apart)
+    assert time.process_time() - begun < 1.0
+
+
 def test_a_budget_costs_nothing_where_few_fail() -> None:
     """Whoever fails alone waits as long as the policy says, to the last digit."""
     budget, random = RetryBudget(10.0), Random(3)
@@ -480,7 +507,7 @@ def test_a_wait_that_is_told_counts_for_the_time_there_is() -> None:
 
 @pytest.mark.parametrize("options", [
     {"cap": 10**400}, {"cap": 10**400, "base": 10**400}, {"cap": 1e308, "base": 1e308},
-    {"cap": 10**400, "factor": 10**400},
+    {"cap": 10**400, "factor": 10**400}, {"cap": 10**400, "base": 10**400, "factor": 2},
 ])  # fmt: skip
 def test_the_upper_end_holds_for_any_numbers(options: dict[str, Any]) -> None:
     """An integer may be larger than any float, and the draw would overflow."""
