@@ -5,6 +5,7 @@ from .context import JobContext
 from .errors import (
     CommandFailed,
     CommandNotFound,
+    DuplicateJob,
     DuplicateJobType,
     IdempotencyKeyReused,
     IllegalTransition,
@@ -47,6 +48,7 @@ __all__ = [
     "CommandFailed",
     "CommandNotFound",
     "CommandResult",
+    "DuplicateJob",
     "DuplicateJobType",
     "Event",
     "IdempotencyKeyReused",

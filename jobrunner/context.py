@@ -17,6 +17,7 @@ from .errors import InvalidOption, clip, describe
 from .events import EventType
 from .inbox import Inbox
 from .jobs import Job, Step, report
+from .limits import check_seconds
 from .output import Lines, OnOutput, StreamName
 
 Record: TypeAlias = Callable[[EventType, Mapping[str, Any]], None]
@@ -32,9 +33,19 @@ class JobContext:
     the attempt has ended, whatever is still called on it has no effect.
     """
 
-    def __init__(self, job: Job, record: Record, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self,
+        job: Job,
+        record: Record,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        extend: Callable[[float], None] | None = None,
+    ) -> None:
         self._job = job
         self._record = record
+        self._extend = extend
+        self._loop = loop
+        self._last_sign = loop.time()
         self._inbox = Inbox(loop)
         self._attempt = job.attempt
         self._cancel_requested = False
@@ -93,7 +104,7 @@ class JobContext:
             InvalidOption: `percent` is no number.
         """
         value, said = _percent(percent), _text(message)
-        self._inbox.do(lambda: self._set_progress(value, said, self._job.step))
+        self._do(lambda: self._set_progress(value, said, self._job.step))
 
     def step(self, current: int, total: int, message: str | None = None) -> None:
         """Say how far the job is in steps; sets the percentage to `current / total`.
@@ -104,7 +115,7 @@ class JobContext:
         if not (type(current) is int and type(total) is int and 0 <= current <= total > 0):
             raise InvalidOption(f"step {current!r} of {total!r}; say 0 <= current <= total")
         value, said = _percent(100 * current / total), _text(message)
-        self._inbox.do(lambda: self._set_progress(value, said, Step(current, total)))
+        self._do(lambda: self._set_progress(value, said, Step(current, total)))
 
     def log(self, message: str, /, **fields: Any) -> None:
         """Add a line to the job's log, with fields; what JSON can't hold is kept as text.
@@ -113,7 +124,7 @@ class JobContext:
         """
         kept = _fields(fields) if fields else {}
         data = {"text": clip(str(message), MAX_TEXT), "fields": kept}
-        self._inbox.do(lambda: self._record("log", data))
+        self._do(lambda: self._record("log", data))
 
     def emit(self, text: str) -> None:
         """Stream a piece of partial output; every watcher sees it.
@@ -121,6 +132,19 @@ class JobContext:
         A late one sees it too, as far as the job's log still has it: 1,000 events by default.
         """
         self._output("text", clip(str(text), MAX_TEXT))
+
+    def extend_timeout(self, seconds: float) -> None:
+        """Give this attempt `seconds` more than its time limit says.
+
+        Without a limit, or once the attempt was asked to stop, it has no effect; the job's
+        deadline holds all the same.
+
+        Raises:
+            InvalidOption: `seconds` isn't above 0.
+        """
+        more = check_seconds("seconds", seconds) or 0.0
+        if (extend := self._extend) is not None:
+            self._do(lambda: extend(more))
 
     async def run_command(
         self,
@@ -179,6 +203,11 @@ class JobContext:
             lines.finish()
         return result
 
+    def _do(self, call: Callable[[], None]) -> None:
+        """Carry it out in the loop; whatever a handler says is a sign of life."""
+        self._last_sign = self._loop.time()
+        self._inbox.do(call)
+
     def _set_progress(self, percent: float, message: str | None, step: Step | None) -> None:
         job = self._job
         said = job.progress_message if message is None else message
@@ -187,7 +216,11 @@ class JobContext:
             self._record("progress", {"progress": percent, "progress_message": said, "step": shown})
 
     def _output(self, stream: str, text: str) -> None:
-        self._inbox.do(lambda: self._record("output", {"stream": stream, "text": text}))
+        self._do(lambda: self._record("output", {"stream": stream, "text": text}))
+
+    def _sign_of_life(self) -> float:
+        """Return when the handler last said anything, on the loop's clock; for the worker only."""
+        return self._last_sign
 
     def _request_stop(self) -> None:
         """Tell the handler that this attempt is to stop; for the worker only."""

@@ -15,6 +15,7 @@
     │   ├── InvalidCursor             invalid-cursor
     │   ├── PayloadTooLarge           payload-too-large
     │   ├── QueueFull                 queue-full
+    │   ├── DuplicateJob              duplicate-job
     │   ├── IdempotencyKeyReused      idempotency-key-reused
     │   ├── JobNotFound               job-not-found
     │   ├── JobGone                   job-gone
@@ -146,9 +147,33 @@ class PayloadTooLarge(RequestError, ValueError):
 
 
 class QueueFull(RequestError):
-    """As many jobs wait already as the runner may keep waiting."""
+    """As many jobs wait already as may.
+
+    Args:
+        message: What is full.
+        retry_after: Seconds in which there should be room, at the pace of the last jobs.
+    """
 
     code = "queue-full"
+
+    def __init__(self, message: str, *, retry_after: float = 5.0) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class DuplicateJob(RequestError):
+    """A live job has the same concurrency key, and the type rejects duplicates.
+
+    Args:
+        message: Which key.
+        job_id: The live job.
+    """
+
+    code = "duplicate-job"
+
+    def __init__(self, message: str, *, job_id: str) -> None:
+        super().__init__(message)
+        self.job_id = job_id
 
 
 class IdempotencyKeyReused(RequestError):

@@ -3,7 +3,6 @@
 import copy
 import dataclasses
 import difflib
-import types
 import typing
 from collections.abc import Callable, Mapping
 from enum import Enum
@@ -21,8 +20,8 @@ from .errors import (
     ParamProblem,
     UnknownJobType,
 )
+from .options import TypeOptions
 from .results import check_readable, dump_result
-from .retry import RetryPolicy
 
 Function = Callable[..., Any]
 IMMUTABLE = (str, int, float, bool, bytes, type(None), Enum)
@@ -55,10 +54,8 @@ class Handler:
     """Values of parameters that need not be given."""
     positional: tuple[str, ...]
     """Parameters that can't be given by keyword."""
-    timeout: float | types.EllipsisType | None
-    """Limit of an attempt in seconds; None for none, Ellipsis for the runner's."""
-    retry: RetryPolicy | None
-    """None for the runner's."""
+    options: TypeOptions
+    """What was decided for the type."""
 
     def validate(self, params: Mapping[str, Any]) -> tuple[dict[str, Any], bytes]:
         """Return the arguments for the function and the same as JSON, secrets masked.

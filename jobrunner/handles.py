@@ -9,6 +9,7 @@ from .events import Event, gap
 from .handlers import Handler
 from .jobs import Job, JobStatus
 from .limits import check_seconds
+from .submission import Outcome
 from .views import JobView, view
 
 T_co = TypeVar("T_co", covariant=True)
@@ -37,12 +38,12 @@ class JobHandle(Generic[T_co]):
         handler: Handler,
         owner: Owner,
         *,
-        replayed: bool = False,
+        outcome: Outcome = "created",
     ) -> None:
         self._job = job
         self._handler = handler
         self._owner = owner
-        self._replayed = replayed
+        self._outcome = outcome
 
     def __repr__(self) -> str:
         return f"<JobHandle {self._job.id} {self._job.type} {self._job.status}>"
@@ -58,9 +59,13 @@ class JobHandle(Generic[T_co]):
         return self._job.status
 
     @property
-    def replayed(self) -> bool:
-        """Whether `submit` found this job by its idempotency key instead of making it."""
-        return self._replayed
+    def outcome(self) -> Outcome:
+        """How `submit` came by this job.
+
+        `created`; `replayed`, found by its idempotency key; or of those with its concurrency key
+        it `joined` one, `replaced` them, or was `enqueued` behind them.
+        """
+        return self._outcome
 
     def view(self) -> JobView:
         """Return the job as it stands now."""

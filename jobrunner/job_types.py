@@ -2,21 +2,19 @@
 
 import inspect
 import keyword
+import os
 import sys
-from collections.abc import Callable, Sequence
-from types import EllipsisType
-from typing import Any, TypeVar, overload
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar, Unpack, overload
 
 from .commands import CommandResult, command_line, placeholders
 from .context import JobContext
 from .errors import InvalidOption
 from .handlers import Function, Handler, Handlers
-from .limits import check_seconds
-from .retry import RetryPolicy
+from .options import JobOptions, checked_options
 from .signatures import make_handler
 
 F = TypeVar("F", bound=Function)
-Timeout = float | EllipsisType | None
 
 
 class JobTypes:
@@ -33,21 +31,9 @@ class JobTypes:
     @overload
     def job(self, function: F, /) -> F: ...
     @overload
+    def job(self, name: str | None = None, **options: Unpack[JobOptions]) -> Callable[[F], F]: ...
     def job(
-        self,
-        name: str | None = None,
-        *,
-        timeout: Timeout = ...,
-        retry: RetryPolicy | None = None,
-        description: str | None = None,
-    ) -> Callable[[F], F]: ...
-    def job(
-        self,
-        name: F | str | None = None,
-        *,
-        timeout: Timeout = ...,
-        retry: RetryPolicy | None = None,
-        description: str | None = None,
+        self, name: F | str | None = None, **options: Unpack[JobOptions]
     ) -> F | Callable[[F], F]:
         """Register the decorated function as a job type; the function stays as it is.
 
@@ -57,24 +43,22 @@ class JobTypes:
 
         Args:
             name: Name of the type; the function's own if not given.
-            timeout: Limit of each attempt in seconds; None for none; the runner's if not given.
-            retry: When to try again; the runner's policy if not given.
-            description: For people and models; the docstring's first paragraph if not given.
+            options: See `JobOptions`.
 
         Raises:
             InvalidHandler: The function can't be a handler; says why.
             DuplicateJobType: There is a type of that name.
-            InvalidOption: The timeout isn't above 0.
+            InvalidOption: An option has a value that it can't have.
         """
         namespace = sys._getframe(1).f_locals  # where string annotations may have been defined
+        checked = checked_options(options, beside=("params", "cwd", "env", "check", "shell"))
 
         def register(function: F) -> F:
             handler = make_handler(
                 function,
                 name=name if isinstance(name, str) else None,
-                timeout=timeout if timeout is ... else check_seconds("timeout", timeout),
-                retry=retry,
-                description=description,
+                description=options.get("description"),
+                options=checked,
                 namespace=namespace,
             )
             self._handlers.add(handler)
@@ -87,48 +71,45 @@ class JobTypes:
         name: str,
         command: str | Sequence[str],
         *,
-        timeout: Timeout = ...,
-        retry: RetryPolicy | None = None,
-        description: str | None = None,
         params: Sequence[str] = (),
-        **options: Any,
+        cwd: str | os.PathLike[str] | None = None,
+        env: Mapping[str, str] | None = None,
+        check: bool = False,
+        shell: bool = False,
+        **options: Unpack[JobOptions],
     ) -> None:
         """Register a command as a job type; the result is a `CommandResult`.
 
         Args:
             name: Name of the type.
             command: Program and arguments. Each `{{param}}` in it becomes a param of the type.
-            timeout: As for `job`.
-            retry: As for `job`.
-            description: For people and models; the command itself if not given.
             params: Further params of the type, which the command finds in its environment; the
                 only way for the text of a shell: `"$name"`.
-            options: `cwd`, `env`, `check` and `shell`, as for `JobContext.run_command`.
+            cwd, env, check, shell: As for `JobContext.run_command`.
+            options: See `JobOptions`; the description is the command itself if not given.
 
         Raises:
             InvalidOption: The template can't be one, or an option is unknown; says why.
             DuplicateJobType: There is a type of that name.
         """
         names = list(dict.fromkeys([*placeholders(command), *params]))
-        _check_options(name, names, options)
+        _check_names(name, names)
         if taken := [param for param in params if param == param.upper()]:
             raise InvalidOption(
                 f"command {name!r} can't have {taken[0]!r} in its environment: names in capitals "
                 "belong to the system"
             )
-        command_line(command, dict.fromkeys(names, ""), shell=options.get("shell", False))
+        command_line(command, dict.fromkeys(names, ""), shell=shell)
         shown = command if isinstance(command, str) else " ".join(command)
-        self.job(name, timeout=timeout, retry=retry, description=description or f"Run {shown}")(
-            _command_function(command, names, options)
-        )
+        options.setdefault("description", f"Run {shown}")
+        given = {"cwd": cwd, "env": env, "check": check, "shell": shell}
+        self.job(name, **options)(_command_function(command, names, given))
 
 
-def _check_options(name: str, names: list[str], options: dict[str, Any]) -> None:
+def _check_names(name: str, names: list[str]) -> None:
     for param in names:
         if keyword.iskeyword(param) or not param.isidentifier() or param == "_context":
             raise InvalidOption(f"command {name!r} has {param!r}, which no param can be called")
-    if unknown := options.keys() - {"cwd", "env", "check", "shell"}:
-        raise InvalidOption(f"command_job has no option {min(unknown)!r}")
 
 
 def _command_function(

@@ -11,6 +11,7 @@ The functions here are the only code that changes the status of a job. They are 
 whoever calls one saves the job with its event before anything else can run.
 """
 
+import math
 import os
 import random
 from collections.abc import Callable, Mapping
@@ -60,6 +61,7 @@ FINAL = frozenset({_S.COMPLETED, _S.FAILED, _S.CANCELLED})
 FailureReason: TypeAlias = Literal[
     "error",
     "timeout",
+    "deadline",
     "stalled",
     "expired",
     "rejected",
@@ -145,10 +147,18 @@ class Job:
     """Higher runs earlier; set at submit."""
     timeout: float | None = None
     """Limit of each attempt; None for none; set at submit."""
+    deadline: float | None = None
+    """Limit of the whole job, over waiting and retries; None for none; set at submit."""
+    stall_timeout: float | None = None
+    """How long an attempt may go on without a sign of life; None for ever; set at submit."""
     max_attempts: int = 1
     """How often it may be tried; set at submit, from the type's retry policy."""
     run_at: float | None = None
     """Not before this time; None for at once; set at submit."""
+    expires_at: float | None = None
+    """When it fails unless it has started; None for never; set at submit."""
+    deadline_at: float | None = None
+    """When it has to have ended; None for no deadline; set at submit."""
     session_id: str | None = None
     batch_id: str | None = None
     parent_id: str | None = None
@@ -186,6 +196,12 @@ class Job:
     """The status under which the store lists it; the store's own."""
     timer: Timer | None = None
     """What it waits for: its due time, its time limit, or the end of a grace."""
+    alarms: tuple[Timer, ...] = ()
+    """What strikes over all attempts: its expiry and its deadline."""
+    begun: float | None = None
+    """When the first attempt started, on the loop's clock."""
+    due_by: float = math.inf
+    """End of its deadline, on the loop's clock."""
 
     @property
     def is_final(self) -> bool:
@@ -193,14 +209,19 @@ class Job:
         return self.finished_at is not None
 
 
-def start(job: Job, now: float) -> None:
-    """An attempt begins: pending or retrying -> running."""
+def start(job: Job, now: float, clock: float) -> None:
+    """An attempt begins: pending or retrying -> running.
+
+    Args:
+        now: Unix seconds.
+        clock: Seconds on the loop's clock, which nobody can set.
+    """
     _move(job, JobStatus.RUNNING)
     job.attempt += 1
     job.next_attempt_at = None
     job.progress, job.progress_message, job.step = 0, None, None
     if job.started_at is None:
-        job.started_at = now
+        job.started_at, job.begun = now, clock
 
 
 def complete(job: Job, now: float, result: bytes) -> None:

@@ -23,6 +23,9 @@ class Retention:
     """Seconds after its end for which a job is kept; None for no limit."""
     max_jobs: int | None = 10_000
     """How many final jobs are kept, the newest; None for no limit."""
+    max_bytes: int | None = 268_435_456
+    """Memory of all final jobs in bytes, what each costs in tables included; the oldest go first.
+    The newest is kept however large it is, or nobody could read its result. None for no limit."""
     max_tombstones: int = 100_000
     """How many ids of pruned jobs are remembered, to answer "gone" instead of "unknown"."""
 
@@ -40,6 +43,8 @@ class Limits:
 
     max_pending: int = 100_000
     """Jobs that wait for a worker, for their time or for a retry; `submit` refuses more."""
+    max_live_bytes: int = 268_435_456
+    """Params of all jobs together that haven't ended; `submit` refuses more."""
     max_params: int = 262_144
     """Params of one job."""
     max_metadata: int = 16_384
@@ -52,6 +57,8 @@ class Limits:
     """Text of log lines and output kept of one job, the newest."""
     max_threads: int = 1_000
     """Threads of plain functions at once, those of handlers that were given up too."""
+    max_stuck: int = 100
+    """Handlers that refused to end and still run; with so many, no job is begun any more."""
     max_feed: int = 10_000
     """Events kept of all jobs together, for readers of the runner's log."""
 
@@ -88,12 +95,14 @@ def check_seconds(name: str, value: float | None, *, zero: bool = False) -> floa
     return float(value)
 
 
-def check_workers(workers: int) -> int:
-    """Return `workers` when it is a number of workers.
+def check_count(name: str, value: int) -> int:
+    """Return `value` when it is a number of things.
 
     Raises:
         InvalidOption: It is below 1, or no integer.
     """
-    if not isinstance(workers, int) or workers < 1:
-        raise InvalidOption(f"workers is {workers!r}; it must be an integer, 1 or more")
-    return workers
+    if not isinstance(value, int) or value < 1:
+        raise InvalidOption(
+            f"{name} is {value!r:.60}; it must be an integer, 1 or more", option=name
+        )
+    return value

@@ -30,8 +30,14 @@ class Stats(NamedTuple):
     """How many run."""
     stuck: int
     """Handlers that refused to end and still run, their jobs long ended."""
+    stuck_total: int
+    """How many there have been."""
+    blocked: int
+    """How often the event loop was blocked, as far as the watchdog saw it."""
     worker_restarts: int
     """How often a worker died of a fault in the runner and was replaced."""
+    unready: str | None
+    """Why no more work should come here; None when it may."""
     jobs: dict[JobStatus, int]
     """Jobs that are kept, by status."""
     pruned: int

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable
 
 from .jobs import Job
@@ -10,18 +11,24 @@ from .worker import Seat, Workers
 logger = logging.getLogger("jobrunner.pool")
 
 
+ALARM = 60.0
+"""Seconds for which the runner counts as unready after a worker has died."""
+
+
 class WorkerPool:
     """As many worker coroutines as it has slots, each in a task that the pool owns.
 
     Args:
         workers: What the coroutines do.
         size: How many there are.
-        lost: Called with the job that a worker held when it died.
+        lost: Called with the job that a worker held when it died, and what happened.
     """
 
-    def __init__(self, workers: Workers, *, size: int, lost: Callable[[Job], None]) -> None:
+    def __init__(self, workers: Workers, *, size: int, lost: Callable[[Job, str], None]) -> None:
         self.size = size
         self.restarts = 0
+        self._died_at = -math.inf
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._workers = workers
         self._lost = lost
         self._tasks: dict[asyncio.Task[None], Seat] = {}
@@ -31,6 +38,7 @@ class WorkerPool:
     def start(self) -> None:
         """Start the workers."""
         self._running = True
+        self._loop = asyncio.get_running_loop()
         self._fill()
 
     def resize(self, size: int) -> None:
@@ -42,6 +50,10 @@ class WorkerPool:
             for task in idle:
                 if task not in self._leaving and self._too_many():
                     self._dismiss(task)
+
+    def died_lately(self) -> bool:
+        """Return whether a worker died in the last minute of a fault in the runner."""
+        return self._loop is not None and self._loop.time() - self._died_at < ALARM
 
     def _too_many(self) -> bool:
         """Whether a worker that has no job should leave: the busy ones are enough, or more."""
@@ -67,12 +79,13 @@ class WorkerPool:
         self._leaving.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             self.restarts += 1
+            self._died_at = asyncio.get_running_loop().time()
             logger.critical("a worker died and is replaced", exc_info=error)
         if self._running and not asked:
             self._fill()
         job = seat.job
         if job is not None and not job.log.closed and job.id not in self._workers.attempts:
-            self._lost(job)
+            self._lost(job, "the worker that held it died; its traceback is in the log")
 
     async def stop(self, *, timeout: float, grace: float) -> None:
         """Let running jobs end within `timeout` seconds, interrupt the rest, and end the workers.

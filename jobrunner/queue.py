@@ -8,31 +8,44 @@ none starves (Q4). A rank never changes, which is why a plain heap is enough.
 """
 
 import asyncio
+from collections.abc import Callable
 
+from .gates import Entry, Gate, TypeGates
 from .jobs import Job
+from .options import TypeOptions
 from .timers import Timers
 
 AGEING = 60.0
 """Seconds of waiting that one point of priority is worth."""
 MAX_PRIORITY = 100
 """Priorities are -100 to 100: a bound on how long a job can be overtaken."""
+TURN = 100
+"""Jobs that one `get` may send to wait at a gate before it lets others run."""
 
 
 class JobQueue:
-    """Jobs that wait for a worker, in order, and jobs that wait for their time.
+    """Jobs that wait for a worker, in order, and jobs that wait for their time or at a gate.
 
     Times are seconds on the event loop's clock. Putting and getting are O(log n).
+
+    Args:
+        timers: What is not due yet waits there.
+        options_of: Returns what was decided for a type; its limits hold here.
     """
 
-    def __init__(self, timers: Timers) -> None:
+    def __init__(self, timers: Timers, options_of: Callable[[str], TypeOptions]) -> None:
         self._timers = timers
+        self._options_of = options_of
         self._paused = False
         self.open()
 
     def open(self) -> None:
         """Begin empty, in whatever event loop comes next."""
-        self._ready: asyncio.PriorityQueue[tuple[float, int, Job]] = asyncio.PriorityQueue()
+        self._ready: asyncio.PriorityQueue[Entry] = asyncio.PriorityQueue()
         self._dropped = 0
+        self._gates: dict[str, TypeGates] = {}
+        self._parked: dict[str, Gate] = {}
+        self._passed: dict[str, TypeGates] = {}
         self._flowing = asyncio.Event()
         if not self._paused:
             self._flowing.set()
@@ -52,10 +65,20 @@ class JobQueue:
 
     def _put_ready(self, job: Job, due: float) -> None:
         job.timer = None
-        self._ready.put_nowait((due - AGEING * job.priority, job.number, job))
+        entry = (due - AGEING * job.priority, job.number, job)
+        gates = self._gates_of(job)
+        closed = None if gates is None else gates.closed(job)
+        if closed is None:
+            self._ready.put_nowait(entry)
+        else:
+            self._park(entry, closed)
 
     async def get(self) -> Job:
-        """Wait for the next job and take it; a cancelled `get` takes none."""
+        """Wait for the next job and take it; a cancelled `get` takes none.
+
+        Who takes a job says `leave` when nothing runs of it any more.
+        """
+        parked = 0
         while True:
             await self._flowing.wait()
             entry = await self._ready.get()
@@ -64,18 +87,62 @@ class JobQueue:
                 self._dropped -= 1
             elif self._paused:  # paused while this worker was already waiting
                 self._ready.put_nowait(entry)
-            else:
+            elif self._enter(entry):
                 return job
+            elif (parked := parked + 1) % TURN == 0:
+                await asyncio.sleep(0)
+
+    def _enter(self, entry: Entry) -> bool:
+        """Pass the gates of the job's type, or wait there."""
+        job = entry[2]
+        gates = self._gates_of(job)
+        if gates is None:
+            return True
+        if (closed := gates.closed(job)) is not None:
+            self._park(entry, closed)
+            gates.pass_on(job)
+            return False
+        gates.enter(job)
+        self._passed[job.id] = gates
+        return True
+
+    def _gates_of(self, job: Job) -> TypeGates | None:
+        gates = self._gates.get(job.type)
+        if gates is None:
+            options = self._options_of(job.type)
+            gates = self._gates[job.type] = TypeGates(options, self._timers, self._call)
+        return None if gates.open_to(job) else gates
+
+    def _park(self, entry: Entry, gate: Gate) -> None:
+        gate.park(entry)
+        self._parked[entry[2].id] = gate
+
+    def _call(self, entry: Entry) -> None:
+        del self._parked[entry[2].id]
+        self._ready.put_nowait(entry)
+
+    def leave(self, job: Job) -> None:
+        """Give back what the job had taken of its type's limits; twice is the same as once."""
+        if (gates := self._passed.pop(job.id, None)) is not None:
+            gates.leave(job)
 
     def discard(self, job: Job) -> None:
         """Let go of a waiting job that has just become final.
 
-        It stays in the heap until it is met, or until half of the heap is like it.
+        It stays in its heap until it is met, or until half of the heap is like it.
         """
         if job.timer is not None:
             self._timers.cancel(job.timer)
             job.timer = None
             return
+        if (gate := self._parked.pop(job.id, None)) is not None:
+            gate.drop()
+        else:
+            self._drop()
+        if (gates := self._gates_of(job)) is not None:
+            gates.pass_on(job)
+
+    def _drop(self) -> None:
         self._dropped += 1
         if self._dropped > 64 and self._dropped * 2 > self._ready.qsize():
             entries = [self._ready.get_nowait() for _ in range(self._ready.qsize())]

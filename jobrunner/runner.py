@@ -2,6 +2,8 @@
 ends with it."""
 
 import asyncio
+import logging
+import os
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from concurrent.futures import Future
@@ -11,34 +13,35 @@ from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack, overload
 
 from . import jobs
-from .engines.local import LocalEngine
-from .errors import (
-    InvalidOption,
-    JobNotFinal,
-    RunnerNotStarted,
-    RunnerStopped,
-    WrongLoop,
-    clip,
-)
+from .control import Control
+from .endings import Endings
+from .engines import Engines
+from .errors import InvalidOption, RunnerNotStarted, RunnerStopped, WrongLoop
+from .failures import Failures
 from .handlers import Function
 from .handles import JobHandle
 from .job_types import JobTypes
-from .jobs import CancelReason, Job, JobError
-from .limits import Limits, Retention, check_seconds, check_workers
-from .lookup import Lookup, State, Stats
+from .jobs import Job, JobError
+from .limits import Limits, Retention, check_count, check_seconds
+from .lookup import Lookup, State
+from .options import OnFailure
 from .pool import WorkerPool
 from .queue import JobQueue
 from .retry import NO_RETRY, RetryPolicy
+from .steering import Steering
 from .store import JobStore
-from .submission import Intake, SubmitOptions
+from .submission import Intake
+from .submit_options import SubmitOptions
+from .threads import Threads
 from .timers import Timers
-from .views import JobView, error_fields, stop_fields, view
 from .worker import Workers
+
+logger = logging.getLogger("jobrunner.runner")
 
 T = TypeVar("T")
 
 
-class JobRunner(JobTypes, Lookup):
+class JobRunner(JobTypes, Steering):
     """Runs jobs in this process: an asyncio queue, a pool of workers, and everything in memory.
 
     Use it as an async context manager, or give `lifespan` to the app that embeds it. Leaving it
@@ -49,11 +52,16 @@ class JobRunner(JobTypes, Lookup):
         workers: How many jobs run at once, at least 1.
         timeout: Limit of each attempt in seconds, for types and jobs without one; None for none.
         retry: Retry policy of types without one; by default a job is tried once.
+        on_failure: Called with the view of each job that has failed for good, for types without
+            one of their own: an `async def`, or a `def` in a thread. What it does and raises
+            touches no job; it may take 30 s.
         retention: How long final jobs are kept.
         limits: How large things may get.
         cancel_grace: Seconds for which a handler that was asked to stop may go on, before it is
             asked again, and for which it may then go on before its job is given up as stuck.
         shutdown_timeout: Seconds for which running jobs may go on when the runner is left.
+        watchdog: Seconds for which a handler may block the event loop before it is named, in the
+            log and in the job's events; None to watch nothing.
         now: Source of timestamps, in unix seconds.
         seed: Makes ids and jitter repeatable, for tests; None takes them from the system.
 
@@ -67,18 +75,22 @@ class JobRunner(JobTypes, Lookup):
         workers: int = 4,
         timeout: float | None = 600.0,
         retry: RetryPolicy = NO_RETRY,
+        on_failure: OnFailure | None = None,
         retention: Retention | None = None,
         limits: Limits | None = None,
         cancel_grace: float = 5.0,
         shutdown_timeout: float = 10.0,
+        watchdog: float | None = 0.25,
         now: Callable[[], float] = time.time,
         seed: int | None = None,
     ) -> None:
         self.limits = limits or Limits()
         self._grace = check_seconds("cancel_grace", cancel_grace, zero=True) or 0.0
         self._shutdown = check_seconds("shutdown_timeout", shutdown_timeout, zero=True) or 0.0
+        self._on_failure = on_failure
         self._state: State = "new"
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._process: int | None = None
         self._stopped = asyncio.Event()
         self._timers = Timers()
         store = JobStore(
@@ -89,29 +101,46 @@ class JobRunner(JobTypes, Lookup):
         )
         JobTypes.__init__(self)
         Lookup.__init__(self, store, now)
-        self._queue = JobQueue(self._timers)
-        self._intake = Intake(
-            store=store,
-            queue=self._queue,
-            limits=self.limits,
-            timeout=check_seconds("timeout", timeout),
-            retry=retry,
-            now=now,
-            new_id=jobs.new_id_source(seed),
+        self._queue = JobQueue(self._timers, lambda name: self._handlers.find(name).options)
+        threads = Threads(self.limits.max_threads)
+        self._failures = Failures(threads)
+        self._engines = Engines(threads)
+        self._endings = Endings(
+            store=store, queue=self._queue, timers=self._timers, now=now, failed=self._failed
         )
         self._workers = Workers(
             queue=self._queue,
             store=store,
+            endings=self._endings,
             handlers=self._handlers,
-            engine=LocalEngine(max_threads=self.limits.max_threads),
+            engines=self._engines,
             timers=self._timers,
             now=now,
             random=Random(seed),
             retry=retry,
             grace=self._grace,
             max_result=self.limits.max_result,
+            max_stuck=self.limits.max_stuck,
+            watchdog=check_seconds("watchdog", watchdog),
         )
-        self._pool = WorkerPool(self._workers, size=check_workers(workers), lost=self._lost)
+        self._control = Control(
+            store=store, workers=self._workers, endings=self._endings, timers=self._timers, now=now
+        )
+        self._intake = Intake(
+            store=store,
+            queue=self._queue,
+            control=self._control,
+            limits=self.limits,
+            timeout=check_seconds("timeout", timeout),
+            retry=retry,
+            now=now,
+            clock=self._timers.now,
+            new_id=jobs.new_id_source(seed),
+            check_open=self._check_running,
+        )
+        self._pool = WorkerPool(
+            self._workers, size=check_count("workers", workers), lost=self._endings.lost
+        )
 
     @overload
     async def submit(
@@ -173,8 +202,8 @@ class JobRunner(JobTypes, Lookup):
         """
         self._check_running()
         handler = self._handlers.find(type)
-        job, known = self._intake.accept(handler, params or {}, options)
-        return JobHandle(job, handler, self, replayed=known)
+        job, outcome = await self._intake.take(handler, params or {}, options)
+        return JobHandle(job, handler, self, outcome=outcome)
 
     def submit_threadsafe(
         self,
@@ -193,109 +222,6 @@ class JobRunner(JobTypes, Lookup):
         submit: Coroutine[Any, Any, JobHandle[Any]] = self.submit(type, params, **options)
         return asyncio.run_coroutine_threadsafe(submit, self._loop)
 
-    def handle(self, job_id: str) -> JobHandle[Any]:
-        """Return a handle on a job that is kept; raises what `get` raises."""
-        job = self._store.get(job_id)
-        return JobHandle(job, self._handlers.find(job.type), self)
-
-    def stats(self) -> Stats:
-        """Return how the runner does. O(1)."""
-        return Stats(
-            state=self._state,
-            paused=self._queue.paused,
-            workers=self._pool.size,
-            busy=len(self._workers.attempts),
-            stuck=len(self._workers.stuck),
-            worker_restarts=self._pool.restarts,
-            jobs=dict(self._store.counts),
-            pruned=self._store.pruned,
-        )
-
-    async def cancel(
-        self, job_id: str, note: str | None = None, *, reason: CancelReason = "user"
-    ) -> JobView:
-        """Ask a job to stop, and return it as it stands then.
-
-        A job that waits is cancelled at once. One that runs is asked to stop: it is `cancelled`
-        when it has stopped, and `completed` if it returned a value instead. A job that has ended
-        stays as it is, so twice is the same as once.
-
-        Args:
-            note: Why, for whoever looks at the job.
-            reason: Who asks.
-
-        Raises:
-            JobNotFound, JobGone: There is no such job any more.
-            WrongLoop: Called from another loop than the runner's.
-        """
-        self.check_loop()
-        job = self._store.get(job_id)
-        if not job.is_final:
-            note = None if note is None else clip(str(note), 1_000)
-            first = jobs.request_cancel(job, self._now(), reason, note)
-            attempt = self._workers.attempts.get(job.id)
-            if attempt is None:
-                self._end_waiting(job, None)
-            elif first:
-                self._store.save(job, "status", stop_fields(job))
-                self._workers.stop(attempt, "cancel")
-        return view(job)
-
-    def _end_waiting(self, job: Job, error: JobError | None) -> None:
-        """End a job that no worker holds: cancelled, or failed with an error."""
-        if error is None:
-            jobs.cancel(job, self._now())
-        else:
-            jobs.fail(job, self._now(), error)
-        self._queue.discard(job)
-        self._store.save(job, "done", {"status": job.status, "error": error_fields(job.error)})
-
-    async def retry(self, job_id: str) -> JobHandle[Any]:
-        """Run a final job again, as a new job with `retry_of`, and return its handle.
-
-        Raises:
-            JobNotFinal: It hasn't ended.
-            JobNotRetryable: Its params held secrets, which are not kept.
-            JobNotFound, JobGone: There is no such job any more.
-        """
-        self._check_running()
-        job = self._store.get(job_id)
-        if not job.is_final:
-            raise JobNotFinal(
-                f"job {job_id} is {job.status}; it can be run again when it has ended"
-            )
-        handler = self._handlers.find(job.type)
-        return JobHandle(self._intake.again(handler, job), handler, self)
-
-    async def forget(self, job_id: str) -> None:
-        """Remove a final job now; its id answers "gone" from then on.
-
-        Raises:
-            JobNotFinal: It hasn't ended.
-            JobNotFound, JobGone: There is no such job any more.
-        """
-        self.check_loop()
-        self._store.forget(job_id)
-
-    def pause(self) -> None:
-        """Start no job until `resume`; jobs that run go on, and submits are taken."""
-        self.check_loop()
-        self._queue.pause()
-
-    def resume(self) -> None:
-        """Start jobs again."""
-        self.check_loop()
-        self._queue.resume()
-
-    def resize(self, workers: int) -> None:
-        """Run `workers` jobs at once from now on; what runs already goes on to its end.
-
-        Raises:
-            InvalidOption: It is below 1.
-        """
-        self.check_loop()
-        self._pool.resize(check_workers(workers))
-
     @asynccontextmanager
     async def lifespan(self, app: object = None) -> AsyncIterator[None]:
         """Run for as long as an app does: `Starlette(lifespan=runner.lifespan)`, or FastAPI's.
@@ -309,7 +235,9 @@ class JobRunner(JobTypes, Lookup):
         if self._state in ("running", "draining"):
             raise InvalidOption(f"the runner is {self._state}; enter it again when it has stopped")
         self._loop = asyncio.get_running_loop()
+        self._process = os.getpid()
         self._timers.open(self._loop)
+        self._workers.open(self._loop)
         self._store.wake()
         self._state = "running"
         self._queue.open()
@@ -345,27 +273,38 @@ class JobRunner(JobTypes, Lookup):
         try:
             wait = self._shutdown if timeout is None else timeout
             await self._pool.stop(timeout=wait, grace=2 * self._grace + 1.0)
-            await self._workers.press_stuck()
+            await self._workers.stuck.press()
+            self._end_jobs()
+            await self._failures.stop(self._grace)
+            await self._engines.close()
         finally:
             self._close()
 
-    def _close(self) -> None:
+    def _end_jobs(self) -> None:
+        """End what is left: nobody will run it."""
         self._workers.abandon_all()  # none, unless `stop` itself was cancelled
-        self._workers.disown_stuck()
-        for job in list(self._store.live()):
+        waiting = list(self._store.live())
+        for job in waiting:
             ended = JobError.from_limit("shutdown", _SHUTDOWN, attempt=job.attempt)
-            self._end_waiting(job, ended)
+            self._endings.end_waiting(job, ended)
+        if waiting or self._workers.stuck:
+            logger.warning("stopped: %d jobs had not ended and failed, %d handlers are stuck",
+                           len(waiting), len(self._workers.stuck))  # fmt: skip
+
+    def _close(self) -> None:
+        self._end_jobs()
+        self._failures.drop()
+        self._workers.close()
         self._store.rest()
         self._timers.close()
         self._state = "stopped"
         self._stopped.set()
 
-    def _lost(self, job: Job) -> None:
-        """A worker died with this job in hand: end it, whatever state it was left in."""
-        if not job.is_final:
-            detail = "the worker that held the job died; its traceback is in the log"
-            jobs.fail(job, self._now(), JobError.from_limit("lost", detail, attempt=job.attempt))
-        self._store.save(job, "done", {"status": job.status, "error": error_fields(job.error)})
+    def _failed(self, job: Job) -> None:
+        """A job has failed for good: tell who wants to know."""
+        told = self._handlers.find(job.type).options.on_failure or self._on_failure
+        if told is not None:
+            self._failures.tell(told, job)
 
     def _check_running(self) -> None:
         self._check_state()

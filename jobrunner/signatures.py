@@ -10,7 +10,7 @@ import functools
 import inspect
 import typing
 from collections.abc import Mapping
-from types import EllipsisType, UnionType
+from types import UnionType
 from typing import Any
 
 from pydantic import ConfigDict, TypeAdapter
@@ -21,7 +21,7 @@ from pydantic.fields import FieldInfo
 from .context import JobContext
 from .errors import InvalidHandler, describe
 from .handlers import IMMUTABLE, Function, Handler, Kind
-from .retry import RetryPolicy
+from .options import DEFAULT_OPTIONS, TypeOptions
 
 MAX_NAME = 128
 """Characters of a job type's name."""
@@ -32,8 +32,7 @@ def make_handler(
     *,
     name: str | None = None,
     description: str | None = None,
-    timeout: float | EllipsisType | None = ...,
-    retry: RetryPolicy | None = None,
+    options: TypeOptions = DEFAULT_OPTIONS,
     namespace: Mapping[str, Any] | None = None,
 ) -> Handler:
     """Make a handler of a function; `namespace` helps to resolve string annotations.
@@ -65,8 +64,7 @@ def make_handler(
         context_name=context_name,
         defaults={p.name: p.default for p in own if p.default is not p.empty},
         positional=tuple(p.name for p in parameters if p.kind is p.POSITIONAL_ONLY),
-        timeout=timeout,
-        retry=retry,
+        options=options,
     )
 
 
@@ -77,7 +75,7 @@ def _whole(function: Function) -> Function:
     return function
 
 
-def _called(function: Function) -> Function:
+def called_function(function: Function) -> Function:
     """Return what has the annotations: of an object that can be called, its `__call__`."""
     function = _whole(function)
     return function if inspect.isroutine(function) else type(function).__call__
@@ -93,7 +91,7 @@ def _signature(function: Function, name: str) -> inspect.Signature:
 def _annotations(
     function: Function, name: str, namespace: Mapping[str, Any] | None
 ) -> dict[str, Any]:
-    target = inspect.unwrap(_called(function))
+    target = inspect.unwrap(called_function(function))
     if getattr(target, "__qualname__", "") == getattr(target, "__name__", ""):
         namespace = None  # a function of a module means its module's names, whoever registers it
     try:
@@ -138,7 +136,7 @@ def _check_parameter(
 
 
 def _kind(function: Function) -> Kind:
-    called = _called(function)
+    called = called_function(function)
     if inspect.isgeneratorfunction(called):
         raise InvalidHandler(
             f"handler {called.__name__!r} is a generator; write `async def` to stream what it "

@@ -1,62 +1,38 @@
 """From a request to a job: options and params checked, the job made, saved and queued.
 
-There is no await in here, so that nothing can come in between (Q1).
+There is no await between the first check and the job, so that nothing can come in between (Q1).
 """
 
-from collections.abc import Callable, Mapping
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from contextvars import copy_context
-from datetime import datetime
-from types import EllipsisType
-from typing import Any, TypedDict
+from typing import Any, Literal, TypeAlias
 
-from pydantic_core import PydanticSerializationError, from_json, to_json
-
-from .errors import IdempotencyKeyReused, InvalidOption, JobNotRetryable, PayloadTooLarge, QueueFull
+from .control import Control
+from .errors import (
+    DuplicateJob,
+    IdempotencyKeyReused,
+    InvalidOption,
+    JobNotRetryable,
+    PayloadTooLarge,
+    QueueFull,
+    describe,
+)
 from .events import EventLog
 from .handlers import Handler
 from .jobs import Job, JobStatus
-from .limits import LONGEST, Limits, check_seconds
-from .queue import MAX_PRIORITY, JobQueue
+from .limits import Limits, check_seconds
+from .queue import JobQueue
 from .retry import RetryPolicy
 from .store import JobStore
+from .submit_options import Checked, Fields, SubmitOptions, check_name, check_submit
 
+Outcome: TypeAlias = Literal["created", "replayed", "joined", "replaced", "enqueued"]
 MASKED = b'"**********"'
 """What a SecretStr becomes in kept params."""
-MAX_NAME = 256
-"""Characters of a session id or an idempotency key."""
-
-
-class SubmitOptions(TypedDict, total=False):
-    """What `JobRunner.submit` takes beside the type and the params."""
-
-    priority: int
-    """-100 to 100, 0 if not given; one point is worth a minute of waiting."""
-    delay: float
-    """Seconds to wait before the job may start."""
-    run_at: datetime
-    """Moment before which the job may not start, with a time zone; instead of `delay`."""
-    timeout: float | None
-    """Limit of each attempt in seconds; None for none; the type's or the runner's if not given."""
-    session_id: str
-    """Session to list and watch the job by."""
-    batch_id: str
-    """Batch to list the job by."""
-    idempotency_key: str
-    """A second submit with the same key gets the first one's job, for as long as that is kept."""
-    metadata: Mapping[str, Any]
-    """JSON values to keep with the job."""
-
-
-class Checked(TypedDict):
-    """The options of a job, as its record has them."""
-
-    priority: int
-    timeout: float | None
-    run_at: float | None
-    session_id: str | None
-    batch_id: str | None
-    idempotency_key: str | None
-    metadata: Mapping[str, Any] | None
+PACE_OF = 100
+"""Jobs that ended last, from which the pace is taken."""
 
 
 class Intake:
@@ -65,11 +41,14 @@ class Intake:
     Args:
         store: Where new jobs are kept.
         queue: Where they wait.
+        control: What watches over their deadlines, and ends those that are replaced.
         limits: How large and how many they may be.
         timeout: Limit of an attempt in seconds, for types and jobs without one.
         retry: Policy of types without one.
         now: The current time in unix seconds.
+        clock: The loop's clock in seconds.
         new_id: Makes ids.
+        check_open: Raises when no job can be taken in.
     """
 
     def __init__(
@@ -77,20 +56,63 @@ class Intake:
         *,
         store: JobStore,
         queue: JobQueue,
+        control: Control,
         limits: Limits,
         timeout: float | None,
         retry: RetryPolicy,
         now: Callable[[], float],
+        clock: Callable[[], float],
         new_id: Callable[[], str],
+        check_open: Callable[[], None],
     ) -> None:
         self._store = store
         self._queue = queue
+        self._control = control
         self._limits = limits
         self._timeout = timeout
         self._retry = retry
         self._now = now
+        self._clock = clock
         self._new_id = new_id
+        self._check_open = check_open
         self._number = 0
+        self._lines: dict[str, _Line] = {}
+
+    async def take(
+        self, handler: Handler, params: Mapping[str, Any], options: SubmitOptions
+    ) -> tuple[Job, Outcome]:
+        """Return the job that the request asks for, when there is room for it.
+
+        Who waits for room is served first come, first served among those of one type.
+
+        Raises:
+            QueueFull: There is no room, after `max_wait` seconds.
+            Exception: What `accept` raises.
+        """
+        max_wait = check_seconds("max_wait", options.get("max_wait", 0.0), zero=True)
+        if handler.name not in self._lines and (max_wait == 0.0 or not self._is_full(handler)):
+            return self.accept(handler, params, options)
+        try:
+            async with asyncio.timeout(max_wait), self._turn(handler):
+                while self._is_full(handler):
+                    await self._store.feed.wait(self._store.feed.last)
+                    self._check_open()
+                return self.accept(handler, params, options)
+        except TimeoutError:
+            raise self._full(handler) from None
+
+    @asynccontextmanager
+    async def _turn(self, handler: Handler) -> AsyncIterator[None]:
+        line = self._lines.setdefault(handler.name, _Line())
+        line.length += 1
+        try:
+            async with line.lock:
+                self._check_open()
+                yield
+        finally:
+            line.length -= 1
+            if line.length == 0:
+                del self._lines[handler.name]
 
     def accept(
         self,
@@ -99,8 +121,8 @@ class Intake:
         options: SubmitOptions,
         *,
         retry_of: str | None = None,
-    ) -> tuple[Job, bool]:
-        """Return the job that the request asks for, and whether it was there before.
+    ) -> tuple[Job, Outcome]:
+        """Return the job that the request asks for, and how it came about.
 
         Raises:
             InvalidOption: An option has a value that it can't have.
@@ -108,34 +130,61 @@ class Intake:
             PayloadTooLarge: Params or metadata are over their limit.
             QueueFull: Too many jobs wait already.
             IdempotencyKeyReused: The key came before, with another request.
+            DuplicateJob: A job with the same concurrency key is live, and duplicates are rejected.
         """
         now = self._now()
-        checked, delay = self._check(options, handler, now)
+        checked = check_submit(options, handler.options, self._timeout, self._limits, now)
         arguments, raw = handler.validate(params)
         if len(raw) > self._limits.max_params:
             raise PayloadTooLarge(
                 f"the params are {len(raw)} bytes of JSON; the limit is {self._limits.max_params}"
             )
-        if (known := self._known(checked["idempotency_key"], handler, raw)) is not None:
-            return known, True
-        self._check_room()
+        if (known := self._known(checked.fields["idempotency_key"], handler, raw)) is not None:
+            return known, "replayed"
+        _set_key(checked.fields, handler, arguments)
+        rivals = self._rivals(checked, handler)
+        if rivals and checked.on_duplicate == "join":
+            return rivals[-1], "joined"
+        if rivals and checked.on_duplicate == "reject":
+            raise DuplicateJob(
+                f"job {rivals[-1].id} has the concurrency key "
+                f"{checked.fields['concurrency_key']!r} and is {rivals[-1].status}",
+                job_id=rivals[-1].id,
+            )
+        replaced = rivals if checked.on_duplicate == "replace" else []
+        if self._is_full(handler, less=replaced):
+            raise self._full(handler)
+        for rival in replaced:
+            self._control.cancel(rival, "superseded")
+        job = self._job(handler, raw, arguments, checked.fields, now, retry_of)
+        self._store.add(job, {"status": job.status, "attempt": 0})
+        self._control.set_alarms(job, expires=checked.expires, delay=checked.delay)
+        self._queue.put(job, delay=checked.delay)
+        return job, "replaced" if replaced else "enqueued" if rivals else "created"
+
+    def _job(
+        self,
+        handler: Handler,
+        params: bytes,
+        arguments: Mapping[str, Any],
+        fields: Fields,
+        now: float,
+        retry_of: str | None,
+    ) -> Job:
         self._number += 1
-        job = Job(
+        return Job(
             id=self._new_id(),
             number=self._number,
             type=handler.name,
-            params=raw,
+            params=params,
             created_at=now,
             log=EventLog(max_events=self._limits.max_events, max_bytes=self._limits.max_text),
             arguments=arguments,
             context=copy_context(),
-            max_attempts=(handler.retry or self._retry).max_attempts,
+            max_attempts=(handler.options.retry or self._retry).max_attempts,
             retry_of=retry_of,
-            **checked,
+            **fields,
         )
-        self._store.add(job, {"status": job.status, "attempt": 0})
-        self._queue.put(job, delay=delay)
-        return job, False
 
     def again(self, handler: Handler, job: Job) -> Job:
         """Return a new job that runs a final one again.
@@ -145,30 +194,11 @@ class Intake:
         """
         if MASKED in job.params:
             raise JobNotRetryable(f"the params of job {job.id} held secrets; submit it anew")
-        options = SubmitOptions(priority=job.priority, timeout=job.timeout)
-        if job.session_id is not None:
-            options["session_id"] = job.session_id
-        if job.metadata is not None:
-            options["metadata"] = job.metadata
+        options = SubmitOptions(priority=job.priority, timeout=job.timeout, on_duplicate="enqueue")
+        for name in ("deadline", "stall_timeout", "session_id", "concurrency_key", "metadata"):
+            if (value := getattr(job, name)) is not None:
+                options[name] = value
         return self.accept(handler, handler.given(job.params), options, retry_of=job.id)[0]
-
-    def _check(self, options: SubmitOptions, handler: Handler, now: float) -> tuple[Checked, float]:
-        if unknown := options.keys() - SubmitOptions.__annotations__.keys():
-            raise InvalidOption(
-                f"submit has no option {min(unknown)!r}; params are its second argument, a dict",
-                option=min(unknown),
-            )
-        delay = _delay(options, now)
-        checked: Checked = {
-            "priority": _priority(options.get("priority", 0)),
-            "timeout": _timeout(options.get("timeout", ...), handler, self._timeout),
-            "run_at": now + delay if delay else None,
-            "session_id": _name("session_id", options.get("session_id")),
-            "batch_id": _name("batch_id", options.get("batch_id")),
-            "idempotency_key": _name("idempotency_key", options.get("idempotency_key")),
-            "metadata": _metadata(options.get("metadata"), self._limits),
-        }
-        return checked, delay
 
     def _known(self, key: str | None, handler: Handler, params: bytes) -> Job | None:
         job = None if key is None else self._store.by_key(key)
@@ -179,64 +209,58 @@ class Intake:
             )
         return job
 
-    def _check_room(self) -> None:
-        counts = self._store.counts
+    def _rivals(self, checked: Checked, handler: Handler) -> Sequence[Job]:
+        """Return the live jobs with the same concurrency key, in the order of their submits."""
+        key = checked.fields["concurrency_key"]
+        return () if key is None else self._store.live_with_key(handler.name, key)
+
+    def _is_full(self, handler: Handler, *, less: Sequence[Job] = ()) -> bool:
+        """Whether as many jobs wait as may, without those that are to be replaced."""
+        counts, bound = self._store.counts, handler.options.max_pending
+        freed = sum(job.status is not JobStatus.RUNNING for job in less)
+        waiting = counts[JobStatus.PENDING] + counts[JobStatus.RETRYING] - freed
+        of_type = self._store.waiting[handler.name] - freed
+        return (
+            waiting >= self._limits.max_pending
+            or (bound is not None and of_type >= bound)
+            or self._store.live_bytes >= self._limits.max_live_bytes
+        )
+
+    def _full(self, handler: Handler) -> QueueFull:
+        of_type, counts = self._store.waiting[handler.name], self._store.counts
         waiting = counts[JobStatus.PENDING] + counts[JobStatus.RETRYING]
-        if waiting >= self._limits.max_pending:
-            raise QueueFull(f"{waiting} jobs wait already, the limit; try again later")
-
-
-def _priority(value: int) -> int:
-    if not isinstance(value, int) or abs(value) > MAX_PRIORITY:
-        raise InvalidOption(
-            f"priority is {value!r}; it must be an integer, -{MAX_PRIORITY} to {MAX_PRIORITY}",
-            option="priority",
+        return QueueFull(
+            f"{waiting} jobs wait already, {of_type} of them of type {handler.name!r}; there is no "
+            "room for more: try again later, or submit with max_wait",
+            retry_after=self.retry_after(),
         )
-    return value
+
+    def retry_after(self) -> float:
+        """Return the seconds, 1 to 60, in which a hundredth of the queue gets free at this pace."""
+        count, since = self._store.recent_ends(PACE_OF)
+        per_job = (self._clock() - since) / count if count else 0.0
+        return min(60.0, max(1.0, per_job * self._limits.max_pending / 100))
 
 
-def _timeout(
-    value: float | EllipsisType | None, handler: Handler, default: float | None
-) -> float | None:
-    if value is ...:
-        return default if handler.timeout is ... else handler.timeout
-    return check_seconds("timeout", value)
+class _Line:
+    """Those who wait to submit jobs of one type."""
+
+    def __init__(self) -> None:
+        self.lock = asyncio.Lock()
+        self.length = 0
 
 
-def _delay(options: SubmitOptions, now: float) -> float:
-    delay, run_at = options.get("delay"), options.get("run_at")
-    if run_at is None:
-        return check_seconds("delay", delay, zero=True) or 0.0
-    if delay is not None:
-        raise InvalidOption("delay and run_at are both given; one of them says when")
-    if not isinstance(run_at, datetime) or run_at.tzinfo is None:
-        raise InvalidOption(f"run_at is {run_at!r}; it must be a datetime with a time zone")
-    if run_at.timestamp() - now > LONGEST:
-        raise InvalidOption(f"run_at is {run_at.isoformat()}; it must be within a hundred years")
-    return max(0.0, run_at.timestamp() - now)
-
-
-def _name(option: str, value: str | None) -> str | None:
-    if value is None:
-        return None
-    if not isinstance(value, str) or not 0 < len(value) <= MAX_NAME or not value.isprintable():
-        raise InvalidOption(
-            f"{option} is {value!r:.60}; it must be a text of 1 to {MAX_NAME} printable characters",
-            option=option,
-        )
-    return value
-
-
-def _metadata(value: Mapping[str, Any] | None, limits: Limits) -> Mapping[str, Any] | None:
-    if not value:
-        return None
+def _set_key(fields: Fields, handler: Handler, arguments: Mapping[str, Any]) -> None:
+    """Have the type make the concurrency key, where the submitter named none."""
+    make = handler.options.concurrency_key
+    if make is None or fields["concurrency_key"] is not None:
+        return
     try:
-        raw = to_json(dict(value), inf_nan_mode="null")
-        kept: dict[str, Any] = from_json(raw)
-    except (PydanticSerializationError, ValueError, TypeError) as error:
-        raise InvalidOption(f"the metadata can't be JSON: {error}", option="metadata") from None
-    if len(raw) > limits.max_metadata:
-        raise PayloadTooLarge(
-            f"the metadata is {len(raw)} bytes of JSON; the limit is {limits.max_metadata}"
-        )
-    return kept
+        key = make(dict(arguments))
+    except Exception as error:  # the type's author's code, on values that nobody has seen yet
+        raise InvalidOption(
+            f"the concurrency_key of {handler.name!r} can't be made of these params: "
+            f"{type(error).__name__}: {describe(error)}",
+            option="concurrency_key",
+        ) from error
+    fields["concurrency_key"] = check_name("concurrency_key", key)

@@ -85,6 +85,10 @@ class JobView(Frozen):
     """While retrying: not before this time."""
     run_at: datetime | None
     """While pending: not before this time."""
+    expires_at: datetime | None
+    """It fails at this time unless it has started."""
+    deadline_at: datetime | None
+    """It has to have ended by this time."""
     cancel_requested_at: datetime | None
     """When it was asked to stop."""
     cancel_reason: str | None
@@ -190,6 +194,8 @@ def _fields(job: Job) -> dict[str, Any]:
         "finished_at": iso(job.finished_at),
         "next_attempt_at": iso(job.next_attempt_at),
         "run_at": iso(job.run_at),
+        "expires_at": iso(job.expires_at),
+        "deadline_at": iso(job.deadline_at),
         "cancel_requested_at": iso(job.cancel_requested_at),
         "cancel_reason": job.cancel_reason,
         "cancel_note": job.cancel_note,

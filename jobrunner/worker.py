@@ -15,45 +15,25 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from random import Random
-from traceback import StackSummary
-from types import FrameType
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 from . import jobs
+from .attempt import Attempt, StopReason
 from .context import JobContext
-from .engines import Engine
-from .errors import InvalidResult, PayloadTooLarge, clip
-from .handlers import Handler, Handlers
-from .jobs import FailureReason, Job, JobError
+from .endings import Endings
+from .engines import Engines
+from .errors import InvalidResult, PayloadTooLarge
+from .handlers import Handlers
+from .jobs import FailureReason, Job, JobError, JobStatus
 from .queue import JobQueue
-from .retry import RetryPolicy
+from .retry import RetryBudget, RetryPolicy
 from .store import JobStore
+from .stuck import Stuck
 from .timers import Timers
 from .views import error_fields, iso
+from .watchdog import Blockage, Watchdog
 
 logger = logging.getLogger("jobrunner.worker")
-
-StopReason: TypeAlias = Literal["shutdown", "timeout", "cancel"]
-_WEIGHT: dict[StopReason | None, int] = {None: 0, "shutdown": 1, "timeout": 2, "cancel": 3}
-"""A wanted cancel wins over a limit and over a shutdown: what was cancelled never runs again."""
-
-
-@dataclass(slots=True, eq=False)
-class Attempt:
-    """An attempt that runs, or that was given up."""
-
-    job: Job
-    handler: Handler
-    context: JobContext
-    released: "asyncio.Future[None]"
-    """Set when the worker's slot is free again."""
-    task: "asyncio.Task[None] | None" = None
-    begun: bool = False
-    """Whether the task has had its first step; before that a cancel would skip the guard."""
-    settled: bool = False
-    stop: StopReason | None = None
-    deadline: float = math.inf
-    """End of the time limit, on the loop's clock."""
 
 
 @dataclass(slots=True, eq=False)
@@ -71,14 +51,17 @@ class Workers:
     Args:
         queue: Where jobs come from.
         store: Where what happens is saved.
+        endings: How jobs end.
         handlers: The job types.
-        engine: Where handlers run.
+        engines: Where handlers run.
         timers: Time limits and graces.
         now: The current time in unix seconds.
         random: Source of jitter.
         retry: Policy of types that have none.
         grace: Seconds that a handler has to end after it was asked to, twice.
         max_result: Bytes of JSON that a result may have.
+        max_stuck: How many stuck handlers may run before no job is begun any more.
+        watchdog: Seconds for which a handler may block the event loop; None to watch nothing.
     """
 
     def __init__(
@@ -86,27 +69,55 @@ class Workers:
         *,
         queue: JobQueue,
         store: JobStore,
+        endings: Endings,
         handlers: Handlers,
-        engine: Engine,
+        engines: Engines,
         timers: Timers,
         now: Callable[[], float],
         random: Random,
         retry: RetryPolicy,
         grace: float,
         max_result: int,
+        max_stuck: int,
+        watchdog: float | None,
     ) -> None:
         self.attempts: dict[str, Attempt] = {}
-        self.stuck: set[asyncio.Task[None]] = set()
+        self.blocked = 0
+        """How often a handler, or anything else, has blocked the event loop."""
+        self.stuck = Stuck(max_stuck)
         self._queue = queue
         self._store = store
+        self._endings = endings
         self._handlers = handlers
-        self._engine = engine
+        self._engines = engines
         self._timers = timers
         self._now = now
         self._random = random
         self._retry = retry
         self._grace = grace
         self._max_result = max_result
+        self._budgets: dict[str, RetryBudget] = {}
+        self._watchdog = Watchdog(limit=watchdog, report=self._note) if watchdog else None
+
+    def open(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Use `loop` from now on."""
+        if self._watchdog is not None:
+            self._watchdog.open(loop)
+
+    def close(self) -> None:
+        """Let go of the loop; nobody waits for what is stuck."""
+        self.stuck.disown()
+        if self._watchdog is not None:
+            self._watchdog.close()
+
+    def _note(self, blockage: Blockage) -> None:
+        """Somebody's code has blocked the loop: count it, and tell the job whose task it was."""
+        self.blocked += 1
+        attempt = self.attempts.get(blockage.task.get_name()) if blockage.task else None
+        if attempt is not None and not attempt.settled:
+            fields = {"function": blockage.function, "file": blockage.file, "line": blockage.line}
+            text = f"blocked the event loop for {blockage.seconds:.2g} s"
+            self._store.save(attempt.job, "log", {"text": text, "fields": fields})
 
     async def work(self, seat: Seat) -> None:
         """Carry out one job after the other, until there are too many workers.
@@ -114,6 +125,7 @@ class Workers:
         Cancelled, it ends when the job in hand has.
         """
         while True:
+            await self.stuck.room()
             seat.job = await self._queue.get()
             leaving = await self._released(self.begin(seat.job))
             seat.job = None
@@ -132,26 +144,59 @@ class Workers:
                     attempt.released = asyncio.get_running_loop().create_future()
         if (fault := _fault(attempt)) is not None:
             raise fault
+        if self._unfinished(attempt.job):
+            raise RuntimeError(f"the attempt at job {attempt.job.id} ended without an outcome")
         return leaving
+
+    def _unfinished(self, job: Job) -> bool:
+        """Whether a fault while the attempt was given up has left the job in between."""
+        unsaved = job.is_final and not job.log.closed
+        return (unsaved or job.status is JobStatus.RUNNING) and job.id not in self.attempts
 
     def begin(self, job: Job) -> Attempt:
         """Start an attempt at `job`."""
         loop = asyncio.get_running_loop()
-        jobs.start(job, self._now())
+        jobs.start(job, self._now(), self._timers.now())
         self._store.save(job, "status", {"status": job.status, "attempt": job.attempt})
-        attempt = Attempt(
-            job,
-            self._handlers.find(job.type),
-            JobContext(job, partial(self._store.save, job), loop),
-            loop.create_future(),
-        )
+        attempt = self._attempt(job, loop)
         self.attempts[job.id] = attempt
+        if self._watchdog is not None:
+            self._watchdog.watch()
         assert job.context is not None, "a job that isn't final has its context"
         attempt.task = loop.create_task(self._run(attempt), name=job.id, context=job.context.copy())
         if job.timeout is not None:
-            attempt.deadline = self._timers.now() + job.timeout
-            job.timer = self._timers.at(attempt.deadline, lambda: self.stop(attempt, "timeout"))
+            attempt.limit = job.timeout
+            attempt.ends_by = self._timers.now() + job.timeout
+        self._watch(attempt)
         return attempt
+
+    def _attempt(self, job: Job, loop: asyncio.AbstractEventLoop) -> Attempt:
+        context = JobContext(
+            job,
+            partial(self._store.save, job),
+            loop,
+            extend=lambda seconds: self._extend(attempt, seconds),
+        )
+        attempt = Attempt(job, self._handlers.find(job.type), context, loop.create_future())
+        return attempt
+
+    def _extend(self, attempt: Attempt, seconds: float) -> None:
+        if attempt.stop is None:
+            attempt.extend(seconds)
+            self._watch(attempt)
+
+    def _watch(self, attempt: Attempt) -> None:
+        """Look at the limits when the next of them may be over."""
+        self._timers.cancel(attempt.job.timer)
+        if (next_check := attempt.next_check) < math.inf:
+            attempt.job.timer = self._timers.at(next_check, lambda: self._check(attempt))
+
+    def _check(self, attempt: Attempt) -> None:
+        limit = attempt.overdue(self._timers.now())
+        if limit is None:  # it was extended, or said something
+            self._watch(attempt)
+        else:
+            self.stop(attempt, limit)
 
     async def _run(self, attempt: Attempt) -> None:
         """The job's own task: whatever the handler does, an outcome comes of it."""
@@ -160,18 +205,16 @@ class Workers:
             if attempt.stop is not None:
                 raise asyncio.CancelledError("stopped before the first step")
             assert attempt.job.arguments is not None, "a job that isn't final has its arguments"
-            value = await self._engine.run(attempt.handler, attempt.context, attempt.job.arguments)
-        except BaseException as error:
+            engine = self._engines.of(attempt.handler)
+            value = await engine.run(attempt.handler, attempt.context, attempt.job.arguments)
+        except BaseException as error:  # anything may come out of a handler, and ends here (T1)
             self._settle_error(attempt, error)
         else:
             self._settle_value(attempt, value)
 
     def stop(self, attempt: Attempt, reason: StopReason) -> None:
         """Ask the attempt to end: now, again after a grace, and give it up after another."""
-        asked = attempt.stop is not None
-        if _WEIGHT[reason] > _WEIGHT[attempt.stop]:
-            attempt.stop = reason
-        if not asked and not attempt.settled:
+        if attempt.ask(reason) and not attempt.settled:
             attempt.context._request_stop()
             self._press(attempt, lambda: self._press(attempt, lambda: self._abandon(attempt)))
 
@@ -181,53 +224,46 @@ class Workers:
         self._timers.cancel(attempt.job.timer)
         attempt.job.timer = self._timers.after(self._grace, then)
 
-    async def press_stuck(self) -> None:
-        """Ask the stuck handlers once more, and let those end that do so at once."""
-        for task in self.stuck:
-            task.cancel()
-        if self.stuck:
-            await asyncio.wait(self.stuck, timeout=0)
-
-    def disown_stuck(self) -> None:
-        """Take the stuck handlers out of asyncio's list: `asyncio.run` would wait for ever (T3)."""
-        for task in self.stuck:
-            asyncio.tasks._unregister_task(task)  # public: "Extending", in asyncio's documentation
-            task._log_destroy_pending = False  # type: ignore[attr-defined]  # it was said before
-
-    def abandon_all(self) -> None:
+    def abandon_all(self) -> list[Job]:
         """Give up whatever still runs, without a grace: the runner is going away."""
-        for attempt in list(self.attempts.values()):
-            attempt.stop = attempt.stop or "shutdown"
+        left = list(self.attempts.values())
+        for attempt in left:
+            attempt.ask("shutdown")
             self._abandon(attempt)
             if attempt.begun and attempt.task is not None:
                 attempt.task.cancel()
+        return [attempt.job for attempt in left]
 
     def _abandon(self, attempt: Attempt) -> None:
         """Declare the handler stuck: the job ends, the slot is free, a late value is dropped."""
-        assert attempt.task is not None
+        assert attempt.task is not None, "what is begun has its task"
         self.stuck.add(attempt.task)
-        attempt.task.add_done_callback(self.stuck.discard)
-        reason: FailureReason = "timeout" if attempt.stop == "timeout" else "stuck"
-        detail = f"{self._why(attempt)}, and the handler did not end within {2 * self._grace:g} s"
-        error = JobError(
-            reason, "Stuck", detail, detail, attempt.job.attempt, False, _stack(attempt.task)
-        )
-        logger.error("job %s is stuck: %s\n%s", attempt.job.id, detail, error.traceback)
-        self._release(attempt)
-        self._fail(attempt.job, error)
+        try:
+            error = self._stuck_error(attempt)
+            logger.error("job %s is stuck: %s\n%s", attempt.job.id, error.detail, error.traceback)
+        finally:  # a fault in here must not keep the slot
+            self._release(attempt)
+        self._endings.fail(attempt.job, error)
 
-    def _why(self, attempt: Attempt) -> str:
-        if attempt.stop == "timeout":
-            return f"timed out after {attempt.job.timeout:g} s"
-        return "cancelled" if attempt.stop == "cancel" else "the runner is shutting down"
+    def _stuck_error(self, attempt: Attempt) -> JobError:
+        detail = f"{attempt.why()}, and the handler did not end within {2 * self._grace:g} s"
+        return JobError(
+            reason=attempt.failure or "stuck",
+            type="Stuck",
+            title=detail,
+            detail=detail,
+            attempt=attempt.job.attempt,
+            retryable=False,
+            traceback=attempt.stack(),
+        )
 
     def _settle_value(self, attempt: Attempt, value: Any) -> None:
         """The handler returned: its job is completed, unless the time was over before."""
         if self._late(attempt):
             return
-        if attempt.stop is None and self._timers.now() > attempt.deadline:
-            attempt.stop = "timeout"  # it blocked the loop, and so its own timer
-        if attempt.stop == "timeout":
+        if attempt.stop is None:
+            self._note_missed_limit(attempt)
+        if attempt.failure is not None:
             self._settle_error(attempt, asyncio.CancelledError())
             return
         job = attempt.job
@@ -237,11 +273,19 @@ class Workers:
             too_large = isinstance(error, PayloadTooLarge)
             reason: FailureReason = "too_large" if too_large else "result_not_serialisable"
             self._release(attempt)
-            self._fail(job, JobError.from_exception(error, attempt=job.attempt, reason=reason))
+            described = JobError.from_exception(error, attempt=job.attempt, reason=reason)
+            self._endings.fail(job, described)
         else:
             self._release(attempt)
-            jobs.complete(job, self._now(), result)
-            self._store.save(job, "done", {"status": job.status, "error": None})
+            self._endings.complete(job, result)
+
+    def _note_missed_limit(self, attempt: Attempt) -> None:
+        """It may have blocked the loop, and so its own timers."""
+        now = self._timers.now()
+        if now > attempt.job.due_by:
+            attempt.stop = "deadline"
+        elif now > attempt.ends_by:
+            attempt.stop = "timeout"
 
     def _settle_error(self, attempt: Attempt, error: BaseException) -> None:
         """The handler raised, or was stopped, or both."""
@@ -251,11 +295,11 @@ class Workers:
         self._release(attempt)
         if attempt.stop == "cancel":
             self._cancel(job, error)
-        elif attempt.stop == "timeout":
-            limit = TimeoutError(self._why(attempt))
+        elif (reason := attempt.failure) is not None:
+            limit = TimeoutError(attempt.why())
             if not isinstance(error, asyncio.CancelledError):
                 limit.__context__ = error  # what went wrong while it stopped is told with it
-            self._retry_or_fail(attempt, limit, "timeout")
+            self._retry_or_fail(attempt, limit, reason)
         elif not isinstance(error, asyncio.CancelledError):
             self._retry_or_fail(attempt, error, "error")
         elif attempt.stop == "shutdown":
@@ -272,25 +316,30 @@ class Workers:
 
     def _release(self, attempt: Attempt) -> None:
         """Settle the attempt: no limit, no event and no worker belongs to it any more."""
+        if self._watchdog is not None:
+            self._watchdog.flush()
+            if len(self.attempts) == 1:
+                self._watchdog.rest()
         attempt.settled = True
         attempt.context._close()
         self._timers.cancel(attempt.job.timer)
         attempt.job.timer = None
         del self.attempts[attempt.job.id]
+        self._queue.leave(attempt.job)
         if not attempt.released.done():
             attempt.released.set_result(None)
 
     def _retry_or_fail(self, attempt: Attempt, error: BaseException, reason: FailureReason) -> None:
         job = attempt.job
-        policy = attempt.handler.retry or self._retry
+        policy = attempt.handler.options.retry or self._retry
         described = JobError.from_exception(
             error, attempt=job.attempt, reason=reason, retryable=policy.retryable(error)
         )
-        delay = policy.delay(job.attempt, error, self._random)
+        delay = None if reason == "deadline" else self._delay(job, policy, error)
         if delay is None:
             logger.warning("job %s (%s) failed in attempt %d: %s",
                            job.id, job.type, job.attempt, described.type)  # fmt: skip
-            self._fail(job, described)
+            self._endings.fail(job, described)
             return
         jobs.retry(job, described, self._now() + delay)
         self._store.save(job, "status", {
@@ -301,17 +350,23 @@ class Workers:
         })  # fmt: skip
         self._queue.put(job, delay=delay)
 
-    def _fail(self, job: Job, error: JobError) -> None:
-        jobs.fail(job, self._now(), error)
-        self._store.save(job, "done", {"status": job.status, "error": error_fields(error)})
+    def _delay(self, job: Job, policy: RetryPolicy, error: BaseException) -> float | None:
+        """Return the seconds until the next attempt, or None when there is to be none."""
+        clock = self._timers.now()
+        elapsed = 0.0 if job.begun is None else clock - job.begun
+        delay = policy.delay(job.attempt, error, self._random, elapsed=elapsed, now=self._now())
+        if delay is None or clock + delay >= job.due_by:
+            return None
+        if policy.budget is None:
+            return delay
+        budget = self._budgets.setdefault(job.type, RetryBudget(policy.budget))
+        return budget.reserve(clock, delay)
 
     def _cancel(self, job: Job, error: BaseException) -> None:
         """End a job that was asked to stop; what went wrong meanwhile is kept with it."""
         told = isinstance(error, asyncio.CancelledError)
         described = None if told else JobError.from_exception(error, attempt=job.attempt)
-        jobs.cancel(job, self._now(), described)
-        data = {"status": job.status, "error": error_fields(job.error)}
-        self._store.save(job, "done", data)
+        self._endings.cancel(job, described)
 
     def _interrupt(self, job: Job) -> None:
         jobs.interrupt(job)
@@ -332,19 +387,3 @@ def _fault(attempt: Attempt) -> BaseException | None:
     if task is None or not task.done() or task.cancelled():
         return None
     return task.exception()
-
-
-def _stack(task: "asyncio.Task[None]") -> str:
-    """Return where the task waits, to the innermost await; `Task.get_stack` has the outermost."""
-    frames: list[tuple[FrameType, int]] = []
-    awaited: Any = task.get_coro()
-    while awaited is not None:
-        frame = next((f for f in (getattr(awaited, n, None) for n in _FRAMES) if f), None)
-        if frame is not None:
-            frames.append((frame, frame.f_lineno))
-        awaited = next((a for a in (getattr(awaited, n, None) for n in _AWAITS) if a), None)
-    return clip("".join(StackSummary.extract(iter(frames)).format()), 65_536)
-
-
-_FRAMES = ("cr_frame", "ag_frame", "gi_frame")
-_AWAITS = ("cr_await", "ag_await", "gi_yieldfrom")

@@ -216,7 +216,7 @@ async def test_a_handle_can_be_made_from_an_id() -> None:
     async with runner_with_types() as runner:
         job = await runner.submit("double", {"n": 2})
         same = runner.handle(job.id)
-        assert (same.id, same.replayed, await same.result()) == (job.id, False, 4)
+        assert (same.id, same.outcome, await same.result()) == (job.id, "created", 4)
 
 
 @virtual_time

@@ -37,7 +37,7 @@ def test_a_bare_decorator_registers_a_function_under_its_name() -> None:
     assert types.job(build) is build
     handler = only(types)
     assert (handler.name, handler.function, handler.description) == ("build", build, "Build it.")
-    assert (handler.timeout, handler.retry) == (..., None)
+    assert (handler.options.timeout, handler.options.retry) == (..., None)
 
 
 def test_a_decorator_with_options_passes_them_on() -> None:
@@ -49,7 +49,11 @@ def test_a_decorator_with_options_passes_them_on() -> None:
 
     handler = only(types)
     assert (handler.name, handler.description) == ("deploy it", "Ship.")
-    assert (handler.timeout, handler.retry, handler.function) == (5.0, policy, deploy)
+    assert (handler.options.timeout, handler.options.retry, handler.function) == (
+        5.0,
+        policy,
+        deploy,
+    )
 
 
 @pytest.mark.parametrize("timeout", [None, ...])
@@ -57,7 +61,7 @@ def test_a_type_may_have_no_limit_or_the_runners(timeout: Any) -> None:
     """None means none; not given means the runner's."""
     types = JobTypes()
     types.job(timeout=timeout)(lambda: None)
-    assert only(types).timeout is timeout
+    assert only(types).options.timeout is timeout
 
 
 def test_types_come_in_the_order_of_registration() -> None:
@@ -76,7 +80,10 @@ def test_one_function_may_be_several_types() -> None:
 
     types.job("quick", timeout=1)(build)
     types.job("slow", timeout=100)(build)
-    assert [(h.name, h.timeout) for h in types.job_types] == [("quick", 1.0), ("slow", 100.0)]
+    assert [(h.name, h.options.timeout) for h in types.job_types] == [
+        ("quick", 1.0),
+        ("slow", 100.0),
+    ]
 
 
 @pytest.mark.parametrize("timeout", [0, -1, float("inf"), "5"])
@@ -128,7 +135,11 @@ def test_a_command_becomes_a_type_with_a_param_for_each_placeholder() -> None:
     types = JobTypes()
     types.command_job("grep", "grep {{pattern}} {{ path }} {{pattern}}", timeout=9)
     handler = only(types)
-    assert (handler.name, handler.timeout, handler.context_name) == ("grep", 9.0, "_context")
+    assert (handler.name, handler.options.timeout, handler.context_name) == (
+        "grep",
+        9.0,
+        "_context",
+    )
     assert handler.description == "Run grep {{pattern}} {{ path }} {{pattern}}"
     assert handler.params_schema() == {
         "type": "object", "title": "grep", "additionalProperties": False,
@@ -147,7 +158,7 @@ def test_a_command_without_placeholders_takes_no_params() -> None:
     types.command_job("a", ["make", "all"])
     types.command_job("b", "make | tee log", shell=True, cwd="/tmp", env={"A": "1"}, check=True)
     types.command_job("c", "make", description="Make everything.", retry=RetryPolicy())
-    shown = [(h.description, h.params, h.retry) for h in types.job_types]
+    shown = [(h.description, h.params, h.options.retry) for h in types.job_types]
     assert shown == [
         ("Run make all", None, None),
         ("Run make | tee log", None, None),
@@ -164,7 +175,7 @@ def test_a_command_without_placeholders_takes_no_params() -> None:
     (["sh", "-c", "echo {{x}}"], {}, "stands in code for sh"),
     ("echo {{from}}", {}, "has 'from', which no param can be called"),
     ("echo {{_context}}", {}, "has '_context', which no param can be called"),
-    ("echo", {"cwdd": "/tmp"}, "command_job has no option 'cwdd'"),
+    ("echo", {"cwdd": "/tmp"}, "there is no option 'cwdd'; did you mean 'cwd'"),
 ])  # fmt: skip
 def test_refuses_a_command_that_could_not_run(
     command: Any, options: dict[str, Any], said: str

@@ -25,7 +25,7 @@ from tests.records import make_job, state_of
 
 ERROR = JobError.from_limit("timeout", "timed out after 5 s", attempt=1)
 WAYS: list[tuple[Callable[[Job], None], JobStatus]] = [
-    (lambda job: start(job, 1.0), JobStatus.RUNNING),
+    (lambda job: start(job, 1.0, 0.0), JobStatus.RUNNING),
     (lambda job: complete(job, 1.0, b"1"), JobStatus.COMPLETED),
     (lambda job: fail(job, 1.0, ERROR), JobStatus.FAILED),
     (lambda job: cancel(job, 1.0), JobStatus.CANCELLED),
@@ -43,7 +43,7 @@ def changes(job: Job, change: Callable[[], object]) -> dict[str, Any]:
 
 def running(**fields: Any) -> Job:
     job = make_job(arguments={"x": 1}, context=copy_context(), **fields)
-    start(job, 1_001.0)
+    start(job, 1_001.0, 1.0)
     return job
 
 
@@ -56,8 +56,8 @@ def test_a_new_job_waits() -> None:
 def test_a_first_attempt_begins() -> None:
     """The time of the first start is kept, the attempt is counted from 1."""
     job = make_job()
-    assert changes(job, lambda: start(job, 1_001.0)) == {
-        "status": JobStatus.RUNNING, "attempt": 1, "started_at": 1_001.0,
+    assert changes(job, lambda: start(job, 1_001.0, 1.0)) == {
+        "status": JobStatus.RUNNING, "attempt": 1, "started_at": 1_001.0, "begun": 1.0,
     }  # fmt: skip
 
 
@@ -73,7 +73,7 @@ def test_a_second_attempt_begins() -> None:
     """It keeps the first start, so that durations say how long a user waited."""
     job = running()
     retry(job, ERROR, 1_010.0)
-    assert changes(job, lambda: start(job, 1_011.0)) == {
+    assert changes(job, lambda: start(job, 1_011.0, 11.0)) == {
         "status": JobStatus.RUNNING, "attempt": 2, "next_attempt_at": None,
     }  # fmt: skip
 

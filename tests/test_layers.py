@@ -14,10 +14,10 @@ SAMPLES = {"demo_suite"}
 """What jobs work on; no part of the package."""
 ORDER = """
     errors limits events timers http_errors retry jobs views options output process_table
-    processes commands signals inbox context results handlers signatures pages packing store gates
-    queue endings engines sight watchdog single attempt stuck worker control pool submission
-    handles job_types
-    lookup runner batches webhooks web|client|tools server demo cli __main__ testing
+    processes commands signals inbox context results handlers signatures pages packing store
+    gates queue endings threads stuck failures engines sight watchdog single attempt worker
+    control pool submit_options submission handles job_types lookup steering runner batches
+    webhooks web|client|tools server demo cli __main__ testing
 """.split()
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names.split("|")}
 SOURCES = [pytest.param(p, id=str(p.relative_to(ROOT))) for p in FILES]

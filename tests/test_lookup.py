@@ -279,7 +279,7 @@ def test_a_wait_for_many_begins_once_for_each(mode: Any) -> None:
     """Beginning anew at each end would be quadratic: ten thousand jobs, fifty million waits."""
 
     def end(store: JobStore, job: Job) -> None:
-        start(job, 1.0)
+        start(job, 1.0, 0.0)
         complete(job, 1.0, b"1")
         store.save(job, "done", {})
 

@@ -6,6 +6,7 @@ import weakref
 import pytest
 
 from jobrunner.jobs import Job, cancel
+from jobrunner.options import TypeOptions
 from jobrunner.queue import AGEING, JobQueue
 from jobrunner.timers import Timers
 from tests.records import make_job
@@ -15,7 +16,7 @@ from tests.simulation.loop import virtual_time
 def opened() -> tuple[JobQueue, Timers]:
     timers = Timers()
     timers.open(asyncio.get_running_loop())
-    return JobQueue(timers), timers
+    return JobQueue(timers, lambda type: TypeOptions()), timers
 
 
 async def taken(queue: JobQueue, count: int) -> list[int]:

@@ -13,6 +13,7 @@ from jobrunner import (
     RetryPolicy,
 )
 from jobrunner.handlers import Function, Kind
+from jobrunner.options import TypeOptions
 from jobrunner.signatures import MAX_NAME, make_handler
 from tests import string_annotations
 
@@ -46,16 +47,24 @@ def test_reads_name_and_description_from_the_function() -> None:
         The rest is for programmers.
         """
 
-    handler = make_handler(analyse, timeout=5.0, retry=RetryPolicy())
+    handler = make_handler(analyse, options=TypeOptions(timeout=5.0, retry=RetryPolicy()))
     assert (handler.name, handler.description) == ("analyse", "Analyse one document.")
-    assert (handler.timeout, handler.retry, handler.function) == (5.0, RetryPolicy(), analyse)
+    assert (handler.options.timeout, handler.options.retry, handler.function) == (
+        5.0,
+        RetryPolicy(),
+        analyse,
+    )
 
 
 def test_takes_name_and_description_that_are_given() -> None:
     """A function may be called otherwise than its type."""
     handler = make_handler(lambda: None, name="other", description="Something else.")
     assert (handler.name, handler.description) == ("other", "Something else.")
-    assert (handler.timeout, handler.retry, handler.context_name) == (..., None, None)
+    assert (handler.options.timeout, handler.options.retry, handler.context_name) == (
+        ...,
+        None,
+        None,
+    )
 
 
 async def coroutine(x: int) -> int:

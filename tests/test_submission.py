@@ -22,7 +22,7 @@ from jobrunner import (
     UnknownJobType,
 )
 from jobrunner.limits import LONGEST
-from jobrunner.submission import MAX_NAME
+from jobrunner.submit_options import MAX_NAME
 from tests.simulation.loop import EPOCH, unix_now, virtual_time
 
 tenant: ContextVar[str] = ContextVar("tenant", default="nobody")
@@ -233,7 +233,7 @@ async def test_one_key_is_one_job() -> None:
             [runner.submit("work", {"x": 1}, idempotency_key="k") for _ in range(100)]
         )
         assert {handle.id for handle in handles} == {handles[0].id}
-        assert [handle.replayed for handle in handles] == [False] + [True] * 99
+        assert [handle.outcome for handle in handles] == ["created"] + ["replayed"] * 99
         assert len((await runner.list()).jobs) == 1
 
 
@@ -249,7 +249,7 @@ async def test_a_key_counts_the_request_as_it_is_validated() -> None:
     async with paused() as runner:
         first = await runner.submit("work", {}, idempotency_key="k")
         again = await runner.submit("work", {"x": "0"}, idempotency_key="k", priority=9)
-        assert (again.id, again.replayed) == (first.id, True)
+        assert (again.id, again.outcome) == (first.id, "replayed")
 
 
 @pytest.mark.parametrize(("kind", "params"), [("work", {"x": 2}), ("other", {"x": 1})])
@@ -283,7 +283,7 @@ async def test_a_key_lasts_as_long_as_its_job() -> None:
         assert (await runner.submit("work", idempotency_key="k")).id == job.id
         await runner.forget(job.id)
         again = await runner.submit("work", idempotency_key="k")
-        assert (again.id != job.id, again.replayed) == (True, False)
+        assert (again.id != job.id, again.outcome) == (True, "created")
 
 
 @virtual_time

@@ -28,7 +28,8 @@ def full_job() -> Job:
     """Return a job in which every field has a value that is no other field's."""
     job = make_job(
         id="job_1", type="build", params=b'{"path":"\\u00e4","n":1}', created_at=1_000.123,
-        priority=5, timeout=60.0, max_attempts=4, run_at=1_001.0, session_id="s", batch_id="b",
+        priority=5, timeout=60.0, max_attempts=4, run_at=1_001.0, expires_at=1_008.0,
+        deadline_at=1_009.0, session_id="s", batch_id="b",
         parent_id="p", retry_of="r", metadata={"user": "u"}, status=JobStatus.RETRYING, attempt=2,
         progress=42.5, progress_message="3 of 7", step=Step(3, 7), updated_at=1_005.0,
         started_at=1_002.0, finished_at=1_006.0, next_attempt_at=1_007.0,
@@ -46,7 +47,8 @@ FULL: dict[str, Any] = {
     "max_attempts": 4, "created_at": "1970-01-01T00:16:40.123Z",
     "started_at": "1970-01-01T00:16:42.000Z", "updated_at": "1970-01-01T00:16:45.000Z",
     "finished_at": "1970-01-01T00:16:46.000Z", "next_attempt_at": "1970-01-01T00:16:47.000Z",
-    "run_at": "1970-01-01T00:16:41.000Z", "cancel_requested_at": "1970-01-01T00:16:44.000Z",
+    "run_at": "1970-01-01T00:16:41.000Z", "expires_at": "1970-01-01T00:16:48.000Z",
+    "deadline_at": "1970-01-01T00:16:49.000Z", "cancel_requested_at": "1970-01-01T00:16:44.000Z",
     "cancel_reason": "user", "cancel_note": "enough", "timeout": 60.0, "priority": 5,
     "session_id": "s", "batch_id": "b", "parent_id": "p", "retry_of": "r",
     "metadata": {"user": "u"}, "last_seq": 3, "error": ERROR_FIELDS, "links": LINKS,
@@ -88,7 +90,7 @@ def test_view_is_the_same_job_in_python() -> None:
         "status": JobStatus.RETRYING, "error": ERROR_FIELDS,
         "created_at": datetime(1970, 1, 1, 0, 16, 40, 123_000, tzinfo=UTC),
     }  # fmt: skip
-    times = ("started_at", "updated_at", "finished_at", "next_attempt_at", "run_at",
+    times = ("started_at", "updated_at", "finished_at", "next_attempt_at", "run_at", "expires_at", "deadline_at",
              "cancel_requested_at")  # fmt: skip
     expected |= {name: datetime.fromisoformat(FULL[name]) for name in times}
     assert view(full_job()).model_dump() == expected

@@ -60,7 +60,7 @@ async def test_stuck_handlers_turn_ready_red() -> None:
         await job.wait()
         response = await c.get("/readyz")
         stubborn.set()
-    assert problem(response) == (503, "stuck")
+    assert problem(response) == (503, "unready")
 
 
 @asynccontextmanager

@@ -6,6 +6,9 @@ from typing import Any, Protocol
 
 from ..context import JobContext
 from ..handlers import Handler
+from ..options import EngineName
+from ..threads import Threads
+from .local import LocalEngine
 
 
 class Engine(Protocol):
@@ -18,3 +21,32 @@ class Engine(Protocol):
         handler has ended.
         """
         ...
+
+    async def close(self) -> None:
+        """End whatever is kept from one job to the next; within a bounded time."""
+        ...
+
+
+class Engines:
+    """The engines of a runner, made when the first job needs them.
+
+    Args:
+        threads: Where plain functions run.
+    """
+
+    def __init__(self, threads: Threads) -> None:
+        self._made: dict[EngineName, Engine] = {"local": LocalEngine(threads)}
+
+    def of(self, handler: Handler) -> Engine:
+        """Return the engine that runs the handler."""
+        name = handler.options.engine
+        if (engine := self._made.get(name)) is None:
+            from .process import ProcessEngine  # multiprocessing is not for everybody to load
+
+            engine = self._made[name] = ProcessEngine()
+        return engine
+
+    async def close(self) -> None:
+        """End what the engines keep."""
+        for engine in self._made.values():
+            await engine.close()

@@ -14,8 +14,9 @@ from starlette.responses import Response
 from ..errors import InvalidOption
 from ..handlers import json_pointer
 from ..jobs import Job, JobStatus
+from ..options import OnDuplicate
 from ..runner import JobRunner
-from ..submission import SubmitOptions
+from ..submit_options import SubmitOptions
 from ..views import view_json
 from .body import read_json
 from .problems import Problem
@@ -24,6 +25,7 @@ from .streams import EventStream, StreamPlaces
 MAX_WAIT = 30
 """Seconds of a long poll; what is in between hangs up after more."""
 NO_STORE = {"Cache-Control": "no-store"}
+_UNREADY = {"new": "runner-not-started", "draining": "shutting-down", "stopped": "shutting-down"}
 _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*+"?')
 M = TypeVar("M", bound=BaseModel)
 
@@ -43,8 +45,18 @@ class SubmitBody(BaseModel):
     """Seconds before which the job doesn't start."""
     timeout: Annotated[float | None, Field(gt=0)] = None
     """Limit of each attempt in seconds; the type's if not given."""
+    deadline: Annotated[float | None, Field(gt=0)] = None
+    """Limit of the whole job in seconds, over waiting and retries."""
+    expires: Annotated[float | None, Field(gt=0)] = None
+    """Seconds for which the job may wait for its first start."""
+    stall_timeout: Annotated[float | None, Field(gt=0)] = None
+    """Seconds that an attempt may go on without a sign of life."""
     session_id: str | None = None
     """Session to list the job by."""
+    concurrency_key: str | None = None
+    """Jobs of the type with the same key are limited together; the type's own if not given."""
+    on_duplicate: OnDuplicate | None = None
+    """What to do while a job with the same key is live: enqueue, join, replace or reject."""
     metadata: dict[str, Any] | None = None
     """Whatever is to be kept with the job."""
 
@@ -76,16 +88,16 @@ class Api:
         """`POST /jobs`: 202 and the job, or 200 when `Prefer: wait` saw its end."""
         body = _parse(SubmitBody, await read_json(request))
         options = SubmitOptions(priority=body.priority)
-        for name in ("delay", "timeout", "session_id", "metadata"):
-            if (value := getattr(body, name)) is not None:
-                options[name] = value
+        given = body.model_dump(exclude_none=True, exclude={"type", "params", "priority"})
+        options.update(given)  # type: ignore[typeddict-item]  # the fields are options
         if (key := _idempotency_key(request)) is not None:
             options["idempotency_key"] = key
         handle = await self.runner.submit(body.type, body.params, **options)
         wait = _preferred_wait(request)
         job = await self._ended(handle.id, wait or 0)
         headers = {"Vary": "Prefer", "Location": self._links(request, job)["self"]}
-        if handle.replayed:
+        headers["Job-Outcome"] = handle.outcome
+        if handle.outcome == "replayed":
             headers["Idempotency-Replayed"] = "true"
         return self._job(request, job, headers=headers, waited=wait, unfinished=202)
 
@@ -173,11 +185,8 @@ class Api:
     async def readyz(self, request: Request) -> Response:
         """`GET /readyz`: jobs are taken and started, or 503 with the cause."""
         stats = self.runner.stats()
-        if stats.state != "running":
-            code = "runner-not-started" if stats.state == "new" else "shutting-down"
-            raise Problem(503, code, f"the runner is {stats.state}")
-        if stats.stuck >= stats.workers:
-            raise Problem(503, "stuck", f"{stats.stuck} handlers refused to end and still run")
+        if stats.unready is not None:
+            raise Problem(503, _UNREADY.get(stats.state, "unready"), stats.unready)
         return Response(b'{"status":"ready"}', media_type="application/json", headers=NO_STORE)
 
     async def _ended(self, job_id: str, wait: int) -> Job:

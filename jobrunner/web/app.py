@@ -1,6 +1,7 @@
 """The Starlette app: the whole HTTP surface on one page, and how errors become statuses."""
 
 import html
+import math
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -28,6 +29,7 @@ STATUS: dict[type[errors.JobRunnerError], int] = {
     errors.JobNotFound: 404,
     errors.JobGone: 410,
     errors.JobNotFinal: 409,
+    errors.DuplicateJob: 409,
     errors.JobNotRetryable: 409,
     errors.InvalidCursor: 400,
     errors.PayloadTooLarge: 413,
@@ -141,7 +143,8 @@ async def _runner_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, errors.JobRunnerError)
     status = next((STATUS[kind] for kind in type(error).__mro__ if kind in STATUS), 500)
     title = (type(error).__doc__ or error.code).partition("\n")[0].rstrip(".")
-    headers = {"Retry-After": "5"} if status == 503 else None
+    wait = error.retry_after if isinstance(error, errors.QueueFull) else 5
+    headers = {"Retry-After": str(math.ceil(wait))} if status == 503 else None
     return problem_response(
         status, error.code, str(error), title=title, errors=_faults(error), headers=headers
     )

@@ -63,7 +63,7 @@ class Client:
             self.world.require(type(error) is refused, "wrong refusal", repr(error), refused)
             return
         self.world.require(refused is None, "not refused", refused)
-        self.world.require(handle.replayed == (known is not None), "replayed or not", handle.id)
+        self.world.require((handle.outcome == "replayed") == (known is not None), "replayed or not", handle.id)
         if known is None:
             self.world.accepted(handle)
         else:

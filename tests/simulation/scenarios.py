@@ -78,6 +78,7 @@ class Scenario:
             limits=self.limits,
             cancel_grace=self.grace,
             shutdown_timeout=self.shutdown,
+            watchdog=None,
             now=self.world.now,
             seed=self.seed,
         )

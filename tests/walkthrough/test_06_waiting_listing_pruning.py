@@ -78,7 +78,7 @@ async def test_submit_twice_and_run_once() -> None:
     async with documents() as runner:
         first = await runner.submit("read", {"pages": 1}, idempotency_key="upload 17")
         second = await runner.submit("read", {"pages": 1}, idempotency_key="upload 17")
-        assert (second.id, second.replayed) == (first.id, True)
+        assert (second.id, second.outcome) == (first.id, "replayed")
 
 
 @virtual_time

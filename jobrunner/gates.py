@@ -1,0 +1,203 @@
+"""Limits of job types: how many jobs run together, and how many attempts start in a time.
+
+A gate holds back the jobs that can't pass it now, in the queue's order, and calls the next one
+when it opens. Nobody polls, and no worker is held: a job that was called goes through the queue
+again, where one that is more urgent may overtake it.
+
+    queue -> pass all gates of the type -> a worker
+      ^        | one is closed
+      +- call -+ wait there
+"""
+
+import heapq
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol, TypeAlias
+
+from .jobs import Job
+from .options import RateLimit, TypeOptions
+from .timers import Timer, Timers
+
+Entry: TypeAlias = tuple[float, int, Job]
+"""Rank, number, job: as the queue orders them."""
+Call: TypeAlias = Callable[[Entry], None]
+
+
+class Bound(Protocol):
+    """What a gate opens and closes by."""
+
+    def is_open(self) -> bool:
+        """Return whether one more may pass."""
+        ...
+
+    def take(self) -> None:
+        """Let one pass."""
+        ...
+
+    def give_back(self) -> None:
+        """One that had passed has ended."""
+        ...
+
+
+class Slots:
+    """At most `limit` together."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self.taken = 0
+
+    def is_open(self) -> bool:
+        """Return whether a slot is free."""
+        return self.taken < self._limit
+
+    def take(self) -> None:
+        """Take a slot."""
+        self.taken += 1
+
+    def give_back(self) -> None:
+        """Free a slot."""
+        self.taken -= 1
+
+
+class Window:
+    """At most `rate.starts` in any `rate.seconds`: a sliding window over the last starts.
+
+    Args:
+        rate: The limit.
+        timers: The clock, and what says when a start has left the window.
+        opened: Called then, if `await_opening` was.
+    """
+
+    def __init__(self, rate: RateLimit, timers: Timers, opened: Callable[[], None]) -> None:
+        self._rate = rate
+        self._timers = timers
+        self._opened = opened
+        self._starts: deque[float] = deque(maxlen=rate.starts)
+        self._timer: Timer | None = None
+
+    def is_open(self) -> bool:
+        """Return whether one may start; if not, have `opened` called when one may."""
+        if len(self._starts) < self._rate.starts or self._free_at() <= self._timers.now():
+            return True
+        if self._timer is None:
+            self._timer = self._timers.at(self._free_at(), self._ring)
+        return False
+
+    def take(self) -> None:
+        """Note a start; the oldest leaves the window."""
+        self._starts.append(self._timers.now())
+
+    def give_back(self) -> None:
+        """A start stays one, whenever it ends."""
+
+    def _free_at(self) -> float:
+        return self._starts[0] + self._rate.seconds
+
+    def _ring(self) -> None:
+        self._timer = None
+        self._opened()
+
+
+class Gate:
+    """A bound, and the jobs that wait for it.
+
+    Args:
+        call: Puts a job back into the queue.
+    """
+
+    def __init__(self, call: Call) -> None:
+        self.bound: Bound
+        self._call = call
+        self._waiting: list[Entry] = []
+        self._dropped = 0
+
+    @property
+    def idle(self) -> bool:
+        """Whether nobody waits here."""
+        return len(self._waiting) == self._dropped
+
+    def park(self, entry: Entry) -> None:
+        """Have the job wait here."""
+        heapq.heappush(self._waiting, entry)
+
+    def drop(self) -> None:
+        """One that waits here has become final; it is passed over when it is met, or swept."""
+        self._dropped += 1
+        if self._dropped > 64 and self._dropped * 2 > len(self._waiting):
+            self._waiting = [entry for entry in self._waiting if not entry[2].is_final]
+            heapq.heapify(self._waiting)
+            self._dropped = 0
+
+    def call_next(self) -> None:
+        """Call the first of those who wait, if it could pass now."""
+        while self._waiting and self.bound.is_open():
+            entry = heapq.heappop(self._waiting)
+            if not entry[2].is_final:
+                self._call(entry)
+                return
+            self._dropped -= 1
+
+
+class TypeGates:
+    """The gates of one job type: of the type, of each concurrency key, and of its rate."""
+
+    def __init__(self, options: TypeOptions, timers: Timers, call: Call) -> None:
+        self._call = call
+        self._per_key = options.max_per_key
+        self._keys: dict[str, Gate] = {}
+        self._common: list[Gate] = []
+        if options.max_concurrency is not None:
+            self._common.append(self._gate(Slots(options.max_concurrency)))
+        if (rate := options.rate) is not None:
+            gate = Gate(call)
+            gate.bound = Window(rate, timers, gate.call_next)
+            self._common.append(gate)
+
+    def _gate(self, bound: Bound) -> Gate:
+        gate = Gate(self._call)
+        gate.bound = bound
+        return gate
+
+    def open_to(self, job: Job) -> bool:
+        """Return whether nothing limits the job."""
+        return job.concurrency_key is None and not self._common
+
+    def closed(self, job: Job) -> Gate | None:
+        """Return a gate that the job can't pass now, or None."""
+        return next((gate for gate in self._of(job) if not gate.bound.is_open()), None)
+
+    def enter(self, job: Job) -> None:
+        """Let the job pass all gates, and call who else could."""
+        gates = self._of(job)
+        for gate in gates:
+            gate.bound.take()
+        for gate in gates:
+            gate.call_next()
+
+    def leave(self, job: Job) -> None:
+        """Give back what the job had taken."""
+        for gate in self._of(job):
+            gate.bound.give_back()
+        self.pass_on(job)
+
+    def pass_on(self, job: Job) -> None:
+        """Call the next one at each gate of a job that was called and won't pass."""
+        for gate in self._of(job):
+            gate.call_next()
+        self._forget_key(job)
+
+    def _of(self, job: Job) -> list[Gate]:
+        if job.concurrency_key is None:
+            return self._common
+        gate = self._keys.get(job.concurrency_key)
+        if gate is None:
+            gate = self._keys[job.concurrency_key] = self._gate(Slots(self._per_key))
+        return [gate, *self._common]
+
+    def _forget_key(self, job: Job) -> None:
+        """A key that nobody holds or waits for costs nothing."""
+        if (key := job.concurrency_key) is not None:
+            gate = self._keys[key]
+            assert isinstance(gate.bound, Slots), "a key is limited by slots"
+            if gate.bound.taken == 0 and gate.idle:
+                del self._keys[key]

@@ -1,0 +1,163 @@
+"""What can be done to jobs that were taken in, and to the pool."""
+
+import asyncio
+from typing import Any
+
+from .control import Control
+from .errors import JobGone, JobNotFinal, JobNotRetryable, QueueFull
+from .handlers import Function, Handlers
+from .handles import JobHandle
+from .jobs import CancelReason, JobStatus
+from .limits import check_count
+from .lookup import Lookup, State, Stats
+from .pool import WorkerPool
+from .queue import JobQueue
+from .submission import Intake
+from .views import JobView, view
+from .worker import Workers
+
+
+class Steering(Lookup):
+    """The half of a runner that changes what is there; its other half takes jobs in."""
+
+    _handlers: Handlers
+    _queue: JobQueue
+    _control: Control
+    _intake: Intake
+    _workers: Workers
+    _pool: WorkerPool
+    _state: State
+
+    def _check_running(self) -> None:
+        """Raise what `submit` would when the runner can't take jobs here and now."""
+
+    def handle(self, job_id: str) -> JobHandle[Any]:
+        """Return a handle on a job that is kept; raises what `get` raises."""
+        job = self._store.get(job_id)
+        return JobHandle(job, self._handlers.find(job.type), self)
+
+    def stats(self) -> Stats:
+        """Return how the runner does. O(1)."""
+        return Stats(
+            state=self._state,
+            paused=self._queue.paused,
+            workers=self._pool.size,
+            busy=len(self._workers.attempts),
+            stuck=len(self._workers.stuck),
+            stuck_total=self._workers.stuck.total,
+            blocked=self._workers.blocked,
+            worker_restarts=self._pool.restarts,
+            unready=self._unready(),
+            jobs=dict(self._store.counts),
+            pruned=self._store.pruned,
+        )
+
+    def _unready(self) -> str | None:
+        if self._state != "running":
+            return f"the runner is {self._state}"
+        if self._pool.died_lately():
+            return "a worker died of a fault in the runner less than a minute ago; see the log"
+        if (stuck := len(self._workers.stuck)) >= self._pool.size:
+            return f"{stuck} handlers refused to end and still run"
+        return None
+
+    async def cancel(
+        self, job_id: str, note: str | None = None, *, reason: CancelReason = "user"
+    ) -> JobView:
+        """Ask a job to stop, and return it as it stands then.
+
+        A job that waits is cancelled at once. One that runs is asked to stop: it is `cancelled`
+        when it has stopped, and `completed` if it returned a value instead. A job that has ended
+        stays as it is, so twice is the same as once.
+
+        Args:
+            note: Why, for whoever looks at the job.
+            reason: Who asks.
+
+        Raises:
+            JobNotFound, JobGone: There is no such job any more.
+            WrongLoop: Called from another loop than the runner's.
+        """
+        self.check_loop()
+        job = self._store.get(job_id)
+        self._control.cancel(job, reason, note)
+        return view(job)
+
+    async def retry(self, job_id: str) -> JobHandle[Any]:
+        """Run a final job again, as a new job with `retry_of`, and return its handle.
+
+        Raises:
+            JobNotFinal: It hasn't ended.
+            JobNotRetryable: Its params held secrets, which are not kept.
+            JobNotFound, JobGone: There is no such job any more.
+        """
+        self._check_running()
+        job = self._store.get(job_id)
+        if not job.is_final:
+            raise JobNotFinal(
+                f"job {job_id} is {job.status}; it can be run again when it has ended"
+            )
+        handler = self._handlers.find(job.type)
+        return JobHandle(self._intake.again(handler, job), handler, self)
+
+    async def retry_failed(self, type: str | Function | None = None) -> list[JobHandle[Any]]:
+        """Run the failed jobs again, each as `retry` would, the newest first.
+
+        Left out are those that were run again already, those whose params held secrets, and what
+        is more than the queue has room for: a second call goes on from there.
+
+        Args:
+            type: Only jobs of this type.
+
+        Raises:
+            UnknownJobType: There is no such type.
+            QueueFull: There is no room for any.
+        """
+        self._check_running()
+        name = None if type is None else self._handlers.find(type).name
+        handles: list[JobHandle[Any]] = []
+        cursor: str | None = None
+        while True:
+            page = self.page(status=JobStatus.FAILED, type=name, cursor=cursor)
+            for job in page.jobs:
+                if not self._store.retried(job.id):
+                    try:
+                        handles.append(await self.retry(job.id))
+                    except (JobNotRetryable, JobGone):
+                        continue
+                    except QueueFull:
+                        if not handles:
+                            raise
+                        return handles
+            if (cursor := page.next_cursor) is None:
+                return handles
+            await asyncio.sleep(0)  # each page costs some milliseconds
+
+    async def forget(self, job_id: str) -> None:
+        """Remove a final job now; its id answers "gone" from then on.
+
+        Raises:
+            JobNotFinal: It hasn't ended.
+            JobNotFound, JobGone: There is no such job any more.
+        """
+        self.check_loop()
+        self._store.forget(job_id)
+
+    def pause(self) -> None:
+        """Start no job until `resume`; jobs that run go on, and submits are taken."""
+        self.check_loop()
+        self._queue.pause()
+
+    def resume(self) -> None:
+        """Start jobs again."""
+        self.check_loop()
+        self._queue.resume()
+
+    def resize(self, workers: int) -> None:
+        """Run `workers` jobs at once from now on; what runs already goes on to its end.
+
+        Raises:
+            InvalidOption: It is below 1.
+        """
+        self.check_loop()
+        self._pool.resize(check_count("workers", workers))
