@@ -31,7 +31,7 @@ async def run(
     )
 
 
-async def shell(text: str, **options: float | bool | None) -> CommandResult:
+async def shell(text: str, **options: Said | float | None) -> CommandResult:
     return await run(["/bin/sh", "-c", text], **options)  # type: ignore[arg-type]  # by name
 
 

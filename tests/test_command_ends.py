@@ -150,3 +150,37 @@ async def test_p3_a_background_child_that_holds_no_pipe_is_killed_too() -> None:
     result = await shell("sleep 60 >/dev/null 2>&1 & echo $!")
     assert (result.exit_code, result.left_running) == (0, False)
     assert ends(int(result.stdout))
+
+
+async def test_p2_a_command_that_has_stopped_itself_is_killed() -> None:
+    """A stopped process sees no SIGTERM; a second cancel doesn't wait until it would."""
+    pids = Pids(1)
+    task = start("echo $$; kill -STOP $$; sleep 60", pids)
+    (pid,) = await pids.started()
+    task.cancel()
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert ends(pid, within=0.0)
+
+
+async def test_p3_a_command_that_has_closed_its_outputs_is_still_waited_for() -> None:
+    """The end of its pipes isn't the end of the command."""
+    pids = Pids(1)
+    task = start("echo $$; exec >&- 2>&-; exec sleep 60", pids)
+    (pid,) = await pids.started()
+    assert not ends(pid, within=0.05)
+    assert not task.done()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert ends(pid, within=0.0)
+
+
+@pytest.mark.slow
+async def test_p3_a_daemon_that_holds_the_pipe_is_reported_and_killed() -> None:
+    """In a session of its own, it would hold the pipe for ever (slow: it is read on for 1 s)."""
+    result = await shell("setsid sh -c 'echo $$; exec sleep 60' &")
+    assert (result.exit_code, result.left_running) == (0, True)
+    assert ends(int(result.stdout), within=0.0)

@@ -2,14 +2,18 @@
 
 import asyncio
 import os
+import resource
 import signal
 import sys
+from collections import Counter
 from pathlib import Path
+from random import Random
 
 import pytest
 
 from jobrunner import CommandFailed, CommandNotFound, CommandResult
-from jobrunner.commands import environment, run_command
+from jobrunner.commands import INHERITED, environment, run_command
+from jobrunner.output import MAX_LINE
 from tests.processes import ends
 from tests.running import Pids, Said, run, shell, start
 
@@ -39,6 +43,16 @@ async def test_standard_input_is_closed() -> None:
     """A command that asks something gets the end of its input, and doesn't wait for ever."""
     result = await run(["cat"])
     assert (result.exit_code, result.stdout) == (0, "")
+
+
+@pytest.mark.parametrize(
+    "text", ["read answer", "read answer </dev/tty", "stty size"], ids=["input", "terminal", "size"]
+)
+async def test_a_command_that_asks_a_person_gets_no_answer(text: str) -> None:
+    """A password prompt opens the terminal itself: the server's must not be there for it."""
+    result = await shell(text)
+    assert result.exit_code != 0
+    assert result.duration < 5.0
 
 
 async def test_the_working_directory_can_be_given(tmp_path: Path) -> None:
@@ -103,6 +117,51 @@ async def test_p5_bytes_that_are_no_text_are_replaced() -> None:
     assert result.stdout == "a\ufffd\ufffdb\n"
 
 
+async def test_p5_random_bytes_at_random_cuts_lose_nothing(tmp_path: Path) -> None:
+    """Each write of seven bytes may end anywhere in a character, valid or not."""
+    random, file, said = Random(5), tmp_path / "data", Said()
+    data = b"".join(random.choice([random.randbytes(9), "é🙂日\n".encode()]) for _ in range(3_000))
+    file.write_bytes(data)
+    result = await run(["dd", f"if={file}", "bs=7", "status=none"], said=said)
+    assert result.stdout == data.decode("utf-8", "replace")
+    assert "".join(text for _, text in said) == result.stdout
+
+
+@pytest.mark.slow
+async def test_p5_100_mb_without_a_newline_come_in_pieces_and_bounded_memory() -> None:
+    """A binary file on standard output must not be one line (slow: 100 MB)."""
+    sizes: Counter[int] = Counter()
+    before = most_memory()
+    result = await run_command(
+        ["head", "-c", "100000000", "/dev/zero"],
+        env=environment({}, {}),
+        on_output=lambda name, text: sizes.update([len(text)]),
+    )
+    assert sum(size * count for size, count in sizes.items()) == 100_000_000
+    assert (max(sizes), result.truncated) == (MAX_LINE, True)
+    assert most_memory() - before < 20_000_000
+
+
+def most_memory() -> int:
+    """Return the bytes that this process has had at most."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+@pytest.mark.slow
+async def test_p6_yes_for_two_seconds_takes_bounded_memory() -> None:
+    """Reading never stops, keeping does; gigabytes go by (slow: two seconds)."""
+    size, before = 0, most_memory()
+
+    def count(name: str, text: str) -> None:
+        nonlocal size
+        size += len(text)
+
+    with pytest.raises(TimeoutError):
+        await run_command(["yes"], env=environment({}, {}), on_output=count, timeout=2.0)
+    assert size > 10_000_000
+    assert most_memory() - before < 20_000_000
+
+
 async def test_p6_a_flood_is_read_at_full_speed_and_kept_bounded() -> None:
     """P6: a command whose output nobody reads stops at 64 kB; `yes` never stops by itself."""
     result = await shell("yes | head -c 5000000")
@@ -134,15 +193,38 @@ async def test_p9_nothing_is_passed_on_after_the_end(text: str) -> None:
     assert len("".join(piece for _, piece in said)) >= min(300_000, len(result.stdout))
 
 
-async def test_p8_a_command_sees_a_few_names_of_the_environment_and_what_is_given(
+@pytest.mark.slow
+async def test_p9_what_is_said_after_the_exit_is_said_before_the_end_or_never() -> None:
+    """A grandchild that goes on talking is cut off, not heard later (slow: read on for 1 s)."""
+    said: Said = []
+    result = await shell("(while :; do echo late; sleep 0.01; done) & echo first", said=said)
+    before = list(said)
+    await asyncio.sleep(0.05)
+    assert said == before
+    assert "".join(text for _, text in said) == result.stdout
+    assert result.stdout.count("late") > 1
+
+
+async def test_p8_a_child_has_the_allow_list_the_params_and_the_markers(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """P8: the server's secrets are not for every test suite that it runs."""
-    monkeypatch.setattr(os, "environ", {"PATH": "/usr/bin:/bin", "LANG": "C", "API_KEY": "s3cret"})
-    result = await run(["env"], env={"MODE": "fast"})
-    seen = dict(line.split("=", 1) for line in result.stdout.splitlines())
+    """Whatever the server has beside them stays with the server."""
+    inherited = {name: f"its {name}" for name in INHERITED} | {"PATH": "/usr/bin:/bin"}
+    secrets = {
+        "API_KEY": "s3cret",
+        "AWS_SECRET_ACCESS_KEY": "s",
+        "LD_LIBRARY_PATH": "/x",
+        "low": "x",
+    }
+    monkeypatch.setattr(os, "environ", inherited | secrets)
+    result = await run_command(
+        ["env", "-0"],
+        env=environment({"GIVEN": "1"}, {"name": "a\nb", "API_KEY": "sent"}),
+        on_output=lambda name, text: None,
+    )
+    seen = dict(entry.split("=", 1) for entry in result.stdout.split("\0") if entry)
     assert len(seen.pop("JOBRUNNER_COMMAND")) == 16
-    assert seen == {"PATH": "/usr/bin:/bin", "LANG": "C", "MODE": "fast"}
+    assert seen == inherited | {"GIVEN": "1", "name": "a\nb"}
 
 
 def test_params_are_in_the_environment_as_text(monkeypatch: pytest.MonkeyPatch) -> None:
