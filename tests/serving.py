@@ -136,7 +136,8 @@ def connect(url: str, **options: Any) -> httpx2.AsyncClient:
 @asynccontextmanager
 async def listening(app: Any) -> AsyncIterator[str]:
     """Serve any ASGI app on a free port, and yield its URL."""
-    config = uvicorn.Config(app, log_level="warning", port=0, timeout_graceful_shutdown=1)
+    config = uvicorn.Config(app, log_config=None, log_level="warning", port=0,
+                            timeout_graceful_shutdown=1)  # fmt: skip
     server = uvicorn.Server(config)
     ready = asyncio.Event()
     startup = server.startup

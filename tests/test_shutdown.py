@@ -5,144 +5,26 @@
 
 import asyncio
 import os
-import re
 import resource
 import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Collection
-from contextlib import asynccontextmanager
+from collections.abc import Collection
 from pathlib import Path
-from typing import Any, NamedTuple
 
-import httpx2
 import pytest
 
 from tests.processes import ends
-from tests.serving import GONE_ON, Watcher, connect, ends_well, request_for, stream, watch
+from tests.served import SERVED, WAYS, Process, process
+from tests.serving import GONE_ON, ends_well, request_for, stream
 
 pytestmark = pytest.mark.slow  # each test starts an interpreter
 
 SHUTDOWNS = int(os.environ.get("JOBRUNNER_SHUTDOWNS", "1"))
-SERVED = """
-import asyncio
-import signal
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-
-from starlette.applications import Starlette
-from starlette.routing import Mount
-
-from jobrunner import JobContext, JobRunner
-from jobrunner.signals import ending_on_signals
-from jobrunner.web import create_app
-
-runner = JobRunner(workers=60, shutdown_timeout={shutdown}, cancel_grace=0.5)
 
 
-@runner.job
-async def wait() -> None:
-    await asyncio.Event().wait()
-
-
-@runner.job
-async def soon(seconds: float) -> str:
-    await asyncio.sleep(seconds)
-    return "done"
-
-
-@runner.job
-async def tree(ctx: JobContext, before: str) -> None:
-    await ctx.run_command(["sh", "-c", before + "sleep 100 & echo $$; sleep 100"])
-
-
-@runner.job
-async def flood(ctx: JobContext) -> None:
-    while True:
-        ctx.emit("x" * 10_000)
-        await asyncio.sleep(0)
-
-
-@asynccontextmanager
-async def lifespan(app: Starlette) -> AsyncIterator[None]:
-    with ending_on_signals(runner):
-        async with runner:
-            yield
-
-
-@asynccontextmanager
-async def told_to_end(app: Starlette) -> AsyncIterator[None]:
-    async with lifespan(app):
-        signal.raise_signal(signal.SIGTERM)
-        yield
-
-
-mounted = Mount("/", create_app(runner, auth="secret"))
-app = Starlette(routes=[mounted], lifespan=lifespan)
-short_lived = Starlette(routes=[mounted], lifespan=told_to_end)
-"""
-WAYS = {
-    "jobrunner": ["-m", "jobrunner", "serve", "served:runner", "--port", "0"],
-    "uvicorn": ["-m", "uvicorn", "served:app", "--port", "0"],
-}
 BOTH = pytest.mark.parametrize("way", list(WAYS))
-
-
-class Process(NamedTuple):
-    """A server in a process of its own, and a client that may come in."""
-
-    running: asyncio.subprocess.Process
-    client: httpx2.AsyncClient
-    url: str
-    said: "asyncio.Task[bytes]"
-    """What it wrote after its URL, when it has ended."""
-
-    async def submit(self, type: str, **params: Any) -> str:
-        """Submit and return the id."""
-        response = await self.client.post("/jobs", json={"type": type, "params": params})
-        job_id: str = response.json()["job_id"]
-        return job_id
-
-    async def watch(self, job_id: str) -> Watcher:
-        """Open the job's stream."""
-        return await watch(self.url, f"/jobs/{job_id}/stream", "secret")
-
-    async def ended(self) -> int:
-        """Return the exit code, once everything is over and nothing went wrong."""
-        async with asyncio.timeout(GONE_ON):
-            code = await self.running.wait()
-            said = (await self.said).decode()
-        assert not re.search("Traceback|ERROR|CRITICAL|never", said), said
-        with pytest.raises(ConnectionRefusedError):
-            await asyncio.open_connection("127.0.0.1", int(self.url.rpartition(":")[2]))
-        return code
-
-
-@asynccontextmanager
-async def process(folder: Path, way: str, *, shutdown: float = 0.2) -> AsyncIterator[Process]:
-    """Start a server and wait for the line with its URL."""
-    (folder / "served.py").write_text(SERVED.format(shutdown=shutdown))
-    running = await asyncio.create_subprocess_exec(
-        sys.executable, *WAYS[way], cwd=folder,
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
-        env=os.environ | {"JOBRUNNER_TOKEN": "secret"},
-    )  # fmt: skip
-    try:
-        assert running.stdout is not None
-        url = None
-        async with asyncio.timeout(GONE_ON):
-            while url is None:
-                line = (await running.stdout.readline()).decode()
-                assert line, "the server has not started"
-                url = re.search(r"http://127\.0\.0\.1:\d+", line)
-        said = asyncio.create_task(running.stdout.read())
-        async with connect(url[0], headers={"authorization": "Bearer secret"}) as client:
-            yield Process(running, client, url[0], said)
-    finally:
-        if running.returncode is None:
-            running.kill()
-        await running.wait()
 
 
 # The campaign
@@ -195,6 +77,8 @@ async def test_s1_a_thousand_streams_and_fifty_trees(tmp_path: Path, way: str, r
         async with asyncio.TaskGroup() as group:
             rests = [group.create_task(watcher.rest()) for watcher in watchers]
             code = await server.ended()
+        with pytest.raises(ConnectionRefusedError):
+            await asyncio.open_connection("127.0.0.1", server.port)
         print(f"{way}: exit after {time.monotonic() - began:.2f} s")
     told = Counter((ends_well(r.result()), b'"reason":"shutdown"' in r.result()) for r in rests)
     assert (told, code) == ({(True, True): 1_000}, -signal.SIGTERM)
@@ -262,10 +146,9 @@ async def test_s4_readers_that_are_dead_do_not_keep_the_server(tmp_path: Path) -
     """Last bytes that can never be sent, and a body that never ends: dropped after 3 seconds."""
     async with process(tmp_path, "jobrunner") as server:
         job_id = await server.submit("flood")
-        port = int(server.url.rpartition(":")[2])
-        _, dead = await asyncio.open_connection("127.0.0.1", port, limit=1_000)
+        _, dead = await asyncio.open_connection("127.0.0.1", server.port, limit=1_000)
         dead.write(request_for(f"/jobs/{job_id}/stream", "secret"))
-        _, half = await asyncio.open_connection("127.0.0.1", port)
+        _, half = await asyncio.open_connection("127.0.0.1", server.port)
         half.write(b"POST /jobs HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer secret\r\n"
                    b"Content-Type: application/json\r\nContent-Length: 10\r\n\r\n{")  # fmt: skip
         async with stream(server.client, f"/jobs/{job_id}/stream") as frames:

@@ -1,8 +1,14 @@
 """Event streams: what a watcher sees, wherever it begins, however it leaves, however slow it is."""
 
 import asyncio
+import signal
 import socket
+import struct
+import sys
 from collections.abc import AsyncIterator
+from contextlib import ExitStack
+from pathlib import Path
+from random import Random
 from typing import Any
 
 import httpx2
@@ -12,6 +18,7 @@ from starlette.applications import Starlette
 
 from jobrunner import JobContext, JobRunner, Limits
 from jobrunner.web import create_app
+from tests.served import Process, process
 from tests.serving import (
     GONE_ON,
     Bench,
@@ -25,6 +32,7 @@ from tests.serving import (
     raw_request,
     read_all,
     read_frames,
+    request_for,
     stream,
 )
 
@@ -250,17 +258,17 @@ async def test_a_cursor_older_than_what_is_kept_gets_a_gap_and_a_snapshot(
     assert (frames[0].data["from"], frames[0].data["to"]) == (3, 8)
 
 
-def deaf(url: str, path: str) -> socket.socket:
+def deaf(url: str, path: str, token: str = "") -> socket.socket:
     """Open a stream with a small buffer, and never read from it."""
     reader = socket.socket()
     reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
     reader.connect(("127.0.0.1", int(url.rpartition(":")[2])))
-    reader.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+    reader.sendall(request_for(path, token))
     return reader
 
 
 @pytest.mark.slow
-async def test_a_slow_reader_slows_nobody_and_is_told_of_the_gap() -> None:
+async def test_s4_a_slow_reader_slows_nobody_and_is_told_of_the_gap() -> None:
     """The job goes on, another watcher sees everything, and the slow one a gap and a snapshot."""
     runner = JobRunner(limits=Limits(max_events=50), shutdown_timeout=0.0)
     read_so_far = asyncio.Semaphore(0)
@@ -339,7 +347,7 @@ async def free(client: httpx2.AsyncClient, path: str) -> int:
 
 
 @pytest.mark.slow
-async def test_a_client_that_leaves_frees_its_place() -> None:
+async def test_s3_a_client_that_leaves_frees_its_place() -> None:
     """Browsers close tabs without a word; a place that stayed taken would be taken for ever."""
     runner, gates, app = places()
     async with listening(app) as url, connect(url) as client:
@@ -351,20 +359,93 @@ async def test_a_client_that_leaves_frees_its_place() -> None:
         gates["k"].set()
 
 
-@pytest.mark.slow
-async def test_clients_that_leave_before_the_first_byte_free_their_places() -> None:
-    """S3: a body that was never started never runs its `finally`."""
-    runner, gates, app = places(3)
+async def reset(url: str, path: str, draw: Random) -> None:
+    """Come for a stream and leave with a reset: at any byte of the request, at any time."""
+    loop, request = asyncio.get_running_loop(), request_for(path)
+    with socket.socket() as client:
+        client.setblocking(False)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        await loop.sock_connect(client, ("127.0.0.1", int(url.rpartition(":")[2])))
+        sent = draw.choice([request, request, request[: draw.randrange(len(request))]])
+        await loop.sock_sendall(client, sent)
+        for _ in range(draw.randrange(30)):
+            await asyncio.sleep(0)
+        if sent == request and draw.random() < 0.3:
+            await loop.sock_recv(client, draw.choice([1, 100, 5_000]))
+
+
+@pytest.mark.slow  # a thousand connections
+async def test_s3_a_thousand_resets_leave_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    """A body that was never started never runs its `finally`: no place, no task, no error stays."""
+    before = asyncio.all_tasks()
+    runner, gates, app = places(50)
+    draw = Random(3)
+
+    async def come_and_go(path: str) -> None:
+        for _ in range(40):
+            await reset(url, path, draw)
+
     async with listening(app) as url, connect(url) as client:
-        job = await runner.submit("hold", {"key": "k"})
-        for _ in range(100):
-            reset = deaf(url, f"/jobs/{job.id}/stream")
-            reset.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
-            reset.close()
+        job = await runner.submit("hold", {"key": "k", "say": ["a"] * 100})
+        path = f"/jobs/{job.id}/stream"
+        await gates["k reached"].wait()
         async with asyncio.TaskGroup() as group:
-            for _ in range(3):
-                group.create_task(free(client, f"/jobs/{job.id}/stream"))
+            for _ in range(25):
+                group.create_task(come_and_go(path))
+        all_places = [await opened(client, path) for _ in range(50)]
+        assert (await client.get(path)).status_code == 503
         gates["k"].set()
+        for response in all_places:
+            assert (await response.aread()).endswith(b"\n\n")
+    assert [record.getMessage() for record in caplog.records] == []
+    assert asyncio.all_tasks() <= before
+
+
+async def opened(client: httpx2.AsyncClient, path: str) -> httpx2.Response:
+    """Return a response that streams, as soon as there is a place for it."""
+    async with asyncio.timeout(GONE_ON):
+        while True:
+            response = await client.send(client.build_request("GET", path), stream=True)
+            if response.status_code == 200:
+                return response
+            await response.aread()
+
+
+@pytest.mark.slow  # 100 MB are emitted
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+async def test_s4_fifty_dead_readers_cost_little_and_slow_nothing(tmp_path: Path) -> None:
+    """They never read; what is kept for each is a piece of the log, and the job waits for none."""
+    async with process(tmp_path, "jobrunner") as server:
+        alone = [await burst(server, readers=0) for _ in range(2)]
+        before = resident(server.running.pid)
+        crowded = await burst(server, readers=50)
+        grown = resident(server.running.pid) - before
+        server.running.send_signal(signal.SIGTERM)
+        await server.ended()
+    print(f"{grown:.1f} MB more; {crowded:.2f} s, alone {min(alone):.2f} s")
+    assert grown < 20
+
+
+async def burst(server: Process, *, readers: int) -> float:
+    """Emit 50 MB while so many never read, and return the seconds that it took."""
+    loop = asyncio.get_running_loop()
+    job_id = await server.submit("burst", events=5_000)
+    with ExitStack() as dead:
+        for _ in range(readers):
+            path = f"/jobs/{job_id}/stream"
+            reader = dead.enter_context(deaf(server.url, path, "secret"))
+            reader.setblocking(False)
+            await loop.sock_recv(reader, 1)  # it is open
+        await server.submit("open_gate")
+        ended = (await server.client.get(f"/jobs/{job_id}?wait=30")).json()
+    seconds: float = ended["result"]
+    return seconds
+
+
+def resident(pid: int) -> float:
+    """Return the process's memory in MB (proc(5), status)."""
+    (line,) = (x for x in Path(f"/proc/{pid}/status").read_text().splitlines() if "VmRSS" in x)
+    return int(line.split()[1]) / 1_024
 
 
 async def test_a_head_takes_no_place_for_longer_than_its_answer() -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from ..events import Event, Reading, gap
+from ..events import Event, gap
 from ..jobs import Job
 from ..views import event_json
 from .problems import problem_response
@@ -20,6 +20,8 @@ HEARTBEAT = 15.0
 """Seconds of silence after which a comment is sent, so that nothing in between hangs up."""
 BATCH = 100
 """Events that are sent in one piece at most."""
+PIECE = 32_768
+"""Bytes after which a piece takes no more events; a dead reader leaves one in memory (S4)."""
 HEADERS = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-store"),
@@ -91,22 +93,31 @@ class EventStream(Response):
         after = min(self._after or 0, log.last)  # a number never reached is some other log's
         await _send(send, head)
         while not gone.done():
-            reading = log.read(after, limit=BATCH)
-            if reading.events or reading.missed:
-                await _send(send, self._frames(reading, fresh=fresh))
-                after, fresh = reading.last, False
+            piece, after = self._piece(after, fresh=fresh)
+            if piece:
+                await _send(send, piece)
+                fresh = False
             elif log.closed:
                 return
             elif not await self._something(after, gone):
                 await _send(send, b": still here\n\n")
 
-    def _frames(self, reading: Reading, *, fresh: bool) -> bytes:
-        """Return the events, after a gap with a snapshot; `fresh` when there was one just now."""
-        frames = [self._frame(event) for event in reading.events]
+    def _piece(self, after: int, *, fresh: bool) -> tuple[bytes, int]:
+        """Return what is sent next, nothing if there is nothing, and the number to go on after.
+
+        A gap comes with a snapshot, unless there was one just now, when it is `fresh`.
+        """
+        reading = self._job.log.read(after, limit=BATCH)
+        piece, last = bytearray(), reading.last - len(reading.events)
         if reading.missed:
-            lost = self._frame(gap(self._job.id, self._job.updated_at, reading))
-            frames[:0] = [lost] if fresh else [lost, self._snapshot_frame()]
-        return b"".join(frames)
+            piece += self._frame(gap(self._job.id, self._job.updated_at, reading))
+            piece += b"" if fresh else self._snapshot_frame()
+        for event in reading.events:
+            if len(piece) >= PIECE:
+                break
+            piece += self._frame(event)
+            last = event.seq
+        return bytes(piece), last
 
     def _frame(self, event: Event) -> bytes:
         data = event_json(event, job=self._job)
