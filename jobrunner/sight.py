@@ -71,7 +71,7 @@ class Sight:
             self.seen += max(burnt, 2 * tick) if late else elapsed
         else:
             self._callback = _nothing if callback is None else weakref.ref(callback)
-            held = callback is not None and late and burnt > 0.9 * elapsed
+            held = callback is not None and late  # nobody else ran while the thread did
             self.seen = burnt if held else 0.0
         return same
 

@@ -5,6 +5,7 @@ import gc
 import logging
 import re
 import selectors
+import signal
 import subprocess
 import sys
 import threading
@@ -298,6 +299,42 @@ async def test_t9_another_loop_in_the_thread_is_not_its_business() -> None:
 
         await asyncio.to_thread(other)
     assert (reports, records.lines) == ([], [])
+
+
+SUSPENDED = """
+import asyncio, sys, time
+from jobrunner.watchdog import Watchdog
+
+async def handler(before):
+    time.sleep(before)
+    print("ready", flush=True)
+    sys.stdin.readline()
+
+async def main():
+    watchdog = Watchdog(limit=1.0, report=lambda blockage: print(blockage))
+    watchdog.open(asyncio.get_running_loop())
+    watchdog.watch()
+    await asyncio.create_task(handler(float(sys.argv[1])))
+    await asyncio.sleep(0.3)
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.slow  # a process of its own, that has to be asleep for longer than the limit
+@pytest.mark.parametrize("before", ["0", "0.4"])
+def test_t9_a_machine_that_was_asleep_is_no_blockage(before: str) -> None:
+    """Nobody's code is at fault for a closed lid, whether it was seen before or not."""
+    with subprocess.Popen(
+        [sys.executable, "-c", SUSPENDED, before],
+        text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGSTOP)
+        time.sleep(1.5)
+        process.send_signal(signal.SIGCONT)
+        assert process.communicate("\n")[0] == ""
 
 
 # How often, and when
