@@ -288,7 +288,10 @@ class Workers:
             attempt.stop = "timeout"
 
     def _settle_error(self, attempt: Attempt, error: BaseException) -> None:
-        """The handler raised, or was stopped, or both."""
+        """The handler raised, or was stopped, or both.
+
+        Its class is asked for by `type`: `isinstance` reads a `__class__` that may raise (T1).
+        """
         if self._late(attempt):
             return
         job = attempt.job
@@ -297,10 +300,10 @@ class Workers:
             self._cancel(job, error)
         elif (reason := attempt.failure) is not None:
             limit = TimeoutError(attempt.why())
-            if not isinstance(error, asyncio.CancelledError):
+            if not issubclass(type(error), asyncio.CancelledError):
                 limit.__context__ = error  # what went wrong while it stopped is told with it
             self._retry_or_fail(attempt, limit, reason)
-        elif not isinstance(error, asyncio.CancelledError):
+        elif not issubclass(type(error), asyncio.CancelledError):
             self._retry_or_fail(attempt, error, "error")
         elif attempt.stop == "shutdown":
             self._interrupt(job)
@@ -364,7 +367,7 @@ class Workers:
 
     def _cancel(self, job: Job, error: BaseException) -> None:
         """End a job that was asked to stop; what went wrong meanwhile is kept with it."""
-        told = isinstance(error, asyncio.CancelledError)
+        told = issubclass(type(error), asyncio.CancelledError)
         described = None if told else JobError.from_exception(error, attempt=job.attempt)
         self._endings.cancel(job, described)
 

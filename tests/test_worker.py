@@ -47,6 +47,22 @@ def reason(view: JobView) -> str | None:
     return None if view.error is None else view.error.reason
 
 
+async def test_t1_an_exception_that_raises_when_asked_for_its_class_is_a_failure() -> None:
+    """`isinstance` reads `__class__`, and what that raises would leave the job's task."""
+
+    def refuse(self: object) -> None:
+        raise SystemExit("none of your business")
+
+    async with JobRunner() as runner:
+
+        @runner.job
+        async def lie() -> None:
+            raise type("Liar", (Exception,), {"__class__": property(refuse)})
+
+        view = await (await runner.submit(lie)).wait(timeout=10.0)
+        assert (view.status, reason(view), runner.stats().worker_restarts) == ("failed", "error", 0)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
     "error",
