@@ -303,24 +303,46 @@ async def test_s1_a_signal_while_it_drains_makes_it_hurry() -> None:
     assert ends_well(rest)
 
 
-@pytest.mark.slow  # the last bytes have three seconds
-async def test_s4_what_can_not_be_sent_is_dropped(caplog: pytest.LogCaptureFixture) -> None:
-    """A program that goes on after its server must not keep the dead connections."""
-    runner = JobRunner()
+async def full_log(runner: JobRunner) -> str:
+    """Return a job with 4 MB of events: more than the buffers of a connection take."""
 
     @runner.job
     async def flood(ctx: JobContext) -> None:
         for _ in range(400):
             ctx.emit("x" * 10_000)
 
+    job = await runner.submit(flood)
+    await job.wait()
+    return job.id
+
+
+@pytest.mark.slow  # half a second in which the server waits
+async def test_s1_a_slow_reader_has_its_last_bytes_though_there_is_a_hurry() -> None:
+    """The hurry is the jobs'; uvicorn would break the connection after a tenth of a second."""
+    runner = JobRunner()
+    with signals_heard():
+        async with serving(runner) as server:
+            path = f"/jobs/{await full_log(runner)}/stream"
+            watcher = await watch(server.url, path, server.token)
+            signal.raise_signal(INT)
+            signal.raise_signal(INT)
+            stopped = asyncio.create_task(server.stopped())
+            assert not (await asyncio.wait([stopped], timeout=0.5))[0]
+            assert ends_well(await watcher.rest())
+            await stopped
+
+
+@pytest.mark.slow  # the last bytes have three seconds
+async def test_s4_what_can_not_be_sent_is_dropped(caplog: pytest.LogCaptureFixture) -> None:
+    """A program that goes on after its server must not keep the dead connections."""
+    runner = JobRunner()
     async with serving(runner) as server, client_of(server) as client:
-        job = await runner.submit(flood)
-        await job.wait()
+        path = f"/jobs/{await full_log(runner)}/stream"
         with socket.socket() as deaf:
             deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
             deaf.connect(("127.0.0.1", int(server.url.rpartition(":")[2])))
-            deaf.sendall(request_for(f"/jobs/{job.id}/stream", server.token))
-            await read_all(client, f"/jobs/{job.id}/stream")
+            deaf.sendall(request_for(path, server.token))
+            await read_all(client, path)
             server.stop()
             async with asyncio.timeout(GONE_ON):
                 await server.stopped()
