@@ -214,6 +214,7 @@ async def _spawn(
     tree: Tree,
 ) -> "_Group":
     """Start the process in a task that a cancellation can't tear apart halfway (P1)."""
+    _check_text(argv, env)
     loop = asyncio.get_running_loop()
     spawning = loop.create_task(
         loop.subprocess_exec(
@@ -237,6 +238,14 @@ async def _spawn(
             raise OSError(error.errno, f"can't run {argv[0]!r}: {error.strerror}") from None
         raise CommandNotFound(f"can't run {argv[0]!r}: {error}") from None
     return _Group(transport, output, tree)
+
+
+def _check_text(argv: Sequence[str], env: Mapping[str, str]) -> None:
+    """Refuse what the system would cut off at a null byte: uvloop passes it on as it is."""
+    cut = any("\0" in text for text in (*argv, *env, *env.values()))
+    if cut or any("=" in name for name in env):
+        what = "a null byte" if cut else "an environment variable with '=' in its name"
+        raise CommandNotFound(f"can't run {argv[0]!r}: there is {what}")
 
 
 async def _kill_when_spawned(

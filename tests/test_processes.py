@@ -113,6 +113,28 @@ async def test_p4_what_was_seen_while_another_command_ended_is_known(tmp_path: P
     assert [ends(pid, within=0.0) for pid in tree] == [True, True]
 
 
+async def test_p4_what_was_seen_in_the_group_and_left_it_later_is_known(tmp_path: Path) -> None:
+    """It has no marker, no parent, and no group of the command's: nothing but its pid is known."""
+    seen, left, gate = Pids(1), Pids(2), tmp_path / "gate"
+    os.mkfifo(gate)
+    text = '(sh -c \'echo $$; read x < "$1"; exec setsid sh -c "$0"\' "$0" "$1" &)'
+
+    def take(name: str, text: str) -> None:
+        seen.take(name, text)
+        left.take(name, text)
+
+    argv = ["sh", "-c", 'env -i sh -c "$TEXT" "$LEAF" "$GATE"; exec sleep 60']
+    env = environment({**LEAF, "TEXT": text, "GATE": str(gate)}, {})
+    task = asyncio.create_task(run_command(argv, env=env, on_output=take))
+    await seen.started()
+    await run(["true"])
+    await asyncio.to_thread(gate.write_text, "go\n")
+    pid, same = await left.started()
+    assert pid == same
+    await cancelled(task)
+    assert ends(pid, within=0.0)
+
+
 async def test_p4_what_forks_faster_than_anybody_looks_is_caught(tmp_path: Path) -> None:
     """A pid that is found is gone before its signal comes; its group isn't."""
     trace = tmp_path / "trace"
@@ -220,9 +242,10 @@ async def main():
 """
 
 
-def outcome(ending: str) -> tuple[int, list[bool]]:
+def outcome(ending: str, *, before: str = "") -> tuple[int, list[bool]]:
     """Run a program that has a command running when it comes to its end."""
-    done = subprocess.run([sys.executable, "-c", PROGRAM + ending], capture_output=True, text=True)
+    argv = [sys.executable, "-c", before + PROGRAM + ending]
+    done = subprocess.run(argv, capture_output=True, text=True)
     return done.returncode, [ends(int(pid), within=1.0) for pid in done.stdout.split()]
 
 
@@ -253,6 +276,20 @@ def finish(): os._exit(0)
 asyncio.run(main())
 """
 
+HIDE_PROC = """
+import os
+def readlink(path, **options): raise FileNotFoundError(path)
+os.readlink = readlink
+"""
+GROUP_ONLY = """
+def finish(): pass
+async def main():
+    text = 'sh -c "$LEAF" & sh -c "$LEAF" &'
+    await run_command(["/bin/sh", "-c", text], env=ENV, on_output=take)
+    os._exit(6)
+asyncio.run(main())
+"""
+
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
@@ -267,6 +304,12 @@ def test_s1_whatever_ends_the_interpreter_ends_the_commands(ending: str, code: i
 def test_s1_a_forked_child_that_exits_does_not_end_the_commands_of_its_parent() -> None:
     """A worker process of somebody else runs the same exit functions (slow: a program)."""
     assert outcome(FORKED) == (2, [True, True])
+
+
+@pytest.mark.slow
+def test_p2_the_group_is_killed_where_processes_can_not_be_looked_for() -> None:
+    """There is no `/proc` on macOS (slow: a program that can't find it)."""
+    assert outcome(GROUP_ONLY, before=HIDE_PROC) == (6, [True, True])
 
 
 @pytest.mark.slow
