@@ -23,11 +23,11 @@ class Retention:
     """Seconds after its end for which a job is kept; None for no limit."""
     max_jobs: int | None = 10_000
     """How many final jobs are kept, the newest; None for no limit."""
+    max_tombstones: int = 100_000
+    """How many ids of pruned jobs are remembered, to answer "gone" instead of "unknown"."""
     max_bytes: int | None = 268_435_456
     """Memory of all final jobs in bytes, what each costs in tables included; the oldest go first.
     The newest is kept however large it is, or nobody could read its result. None for no limit."""
-    max_tombstones: int = 100_000
-    """How many ids of pruned jobs are remembered, to answer "gone" instead of "unknown"."""
 
     def __post_init__(self) -> None:
         _check_not_negative(self)

@@ -77,6 +77,11 @@ class JobStore:
         self._gone: set[str] = set()
         self._gone_order: deque[str] = deque()
 
+    @property
+    def final_bytes(self) -> int:
+        """Bytes of all final jobs, as `Retention.max_bytes` counts them."""
+        return self._final.size
+
     def __len__(self) -> int:
         return len(self._live) + len(self._final)
 
@@ -228,23 +233,25 @@ class JobStore:
         self._remove(job_id)
 
     def _prune(self) -> None:
-        """Remove the final jobs that are too many or too old, oldest first; O(removed).
+        """Remove the final jobs that are too many, too large or too old, oldest first; O(removed).
 
-        Never too many are kept. Of those too old, some stay for the sweep that is due by then:
+        Never too much is kept. Of those too old, some stay for the sweep that is due by then:
         thousands at once would hold up everybody.
         """
         removed = 0
         while (oldest := self._final.oldest()) is not None:
             job_id, ended = oldest
             too_old = removed < SWEEP and self._outlived(ended)
-            if not too_old and not self._too_many():
+            if not too_old and not self._too_much():
                 return
             self._remove(job_id)
             removed += 1
 
-    def _too_many(self) -> bool:
-        most = self.retention.max_jobs
-        return most is not None and len(self._final) > most
+    def _too_much(self) -> bool:
+        kept, count = self.retention, len(self._final)
+        if kept.max_jobs is not None and count > kept.max_jobs:
+            return True
+        return kept.max_bytes is not None and self._final.size > kept.max_bytes and count > 1
 
     def _outlived(self, ended: float) -> bool:
         most = self.retention.max_age

@@ -34,7 +34,7 @@ def add(store: JobStore, number: int, **fields: Any) -> Job:
 
 
 def begin(store: JobStore, job: Job) -> None:
-    start(job, unix_now())
+    start(job, unix_now(), 0.0)
     store.save(job, "status", {"status": job.status})
 
 
@@ -582,3 +582,78 @@ async def test_old_jobs_go_in_portions() -> None:
     assert left[0] == SWEEP + 11
     assert (left[-1], len(timers)) == (1, 1)
     assert max(one - two for one, two in itertools.pairwise([2 * SWEEP + 11, *left])) == SWEEP
+
+
+def end_with(store: JobStore, number: int, result: bytes) -> Job:
+    job = add(store, number)
+    begin(store, job)
+    complete(job, unix_now(), result)
+    store.save(job, "done", {"status": job.status})
+    return job
+
+
+@virtual_time
+async def test_q10_large_results_are_bounded_together() -> None:
+    """Ten thousand results of a megabyte each are within the number, and more than there is."""
+    store, _ = opened(max_bytes=100_000)
+    live, sizes = add(store, 1), []
+    for number in range(2, 60):
+        end_with(store, number, b"1" * 9_000)
+        sizes.append(store.final_bytes)
+    assert (max(sizes) <= 100_000, sizes[-1] > 90_000) == (True, True)
+    assert numbers(store, {}) == [*range(59, 49, -1), 1]
+    assert (store.get(live.id) is live, counted(store)["completed"]) == (True, len(store) - 1)
+
+
+@virtual_time
+async def test_q10_one_large_result_takes_the_place_of_many() -> None:
+    """The oldest go first, as many as it needs."""
+    store, _ = opened(max_bytes=100_000)
+    for number in range(1, 11):
+        end_with(store, number, b"1" * 5_000)
+    end_with(store, 11, b"1" * 80_000)
+    assert numbers(store, {}) == [11, 10, 9, 8]
+
+
+@virtual_time
+async def test_q10_the_newest_is_kept_however_large_it_is() -> None:
+    """Or nobody could ever read its result; the next one takes its place."""
+    store, _ = opened(max_bytes=1_000)
+    end_with(store, 1, b"1")
+    huge = end_with(store, 2, b'"%b"' % (b"1" * 1_000_000))
+    assert (numbers(store, {}), same(store.get(huge.id), huge)) == ([2], True)
+    end_with(store, 3, b"1")
+    assert numbers(store, {}) == [3]
+
+
+@virtual_time
+async def test_q10_events_and_metadata_count_too() -> None:
+    """A job is as large as all that is kept of it; small ones count with what tables cost."""
+    store, _ = opened(max_bytes=None)
+    end(store, add(store, 1))
+    small = store.final_bytes
+    job = add(store, 2, metadata={"a": "x" * 1_000}, params=b'{"b":"%b"}' % (b"y" * 1_000))
+    store.save(job, "output", {"stream": "stdout", "text": "z" * 1_000})
+    end(store, job)
+    assert 200 < small < 600
+    assert 3_000 < store.final_bytes - 2 * small < 3_200
+    store.forget(job.id)
+    assert store.final_bytes == small
+
+
+@virtual_time
+async def test_q10_bytes_of_zero_keep_one_job() -> None:
+    """The last result is what somebody waits for; number or age of zero keep nothing."""
+    store, _ = opened(max_bytes=0)
+    for number in (1, 2):
+        end(store, add(store, number))
+    assert numbers(store, {}) == [2]
+
+
+@virtual_time
+async def test_without_a_bound_of_bytes_the_number_decides() -> None:
+    """For who has the memory."""
+    store, _ = opened(max_bytes=None, max_jobs=None)
+    for number in range(1, 6):
+        end_with(store, number, b"1" * 1_000_000)
+    assert numbers(store, {}) == [5, 4, 3, 2, 1]
