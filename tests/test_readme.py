@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from jobrunner import JobRunner, Limits, Retention
+from jobrunner import JobRunner, Limits, Retention, RetryPolicy
 from jobrunner.web import create_app
 
 README = (Path(__file__).parent.parent / "README.md").read_text("utf-8")
@@ -61,10 +61,14 @@ def test_the_defaults_in_the_table_are_the_defaults() -> None:
     assert stated["time for running jobs at shutdown"] == (
         f"{runner['shutdown_timeout'].default:g} s"
     )
-    assert stated["final jobs kept"] == f"{kept.max_jobs:,}, for a day"
+    assert stated["final jobs kept"] == f"{kept.max_jobs:,}, for a day, 256 MB"
+    assert kept.max_bytes == limits.max_live_bytes == 2**28
     assert kept.max_age == 86_400
     assert stated["ids of pruned jobs remembered"] == f"{kept.max_tombstones:,}"
-    assert stated["jobs that wait"] == f"{limits.max_pending:,}"
+    assert stated["jobs that wait"] == f"{limits.max_pending:,}, 256 MB of params"
+    assert stated["event loop blocked"] == f"named after {runner['watchdog'].default:g} s"
+    assert stated["handlers that refuse to end"].startswith(f"{limits.max_stuck};")
+    assert stated["retries of a type that come due"].startswith(f"{RetryPolicy().budget:g} a second")
     assert (limits.max_params, limits.max_metadata, limits.max_result) == (2**18, 2**14, 2**20)
     assert stated["events of a job, their text"] == f"{limits.max_events:,}, 5 MB"
     assert limits.max_text == 5_000_000
