@@ -23,8 +23,10 @@ from typing import Any
 from pydantic_core import from_json, to_json
 
 from ..context import JobContext
+from ..errors import InvalidHandler, describe
 from ..events import EventLog
 from ..handlers import Handler
+from ..inbox import Inbox
 from ..jobs import Job
 from ..results import dump_result
 from ..signatures import make_handler
@@ -41,9 +43,6 @@ LEAVE = 0.1
 MAX_THREADS = 2
 """One runs the handler; of the one before, the last instructions may be left."""
 
-importing = False
-"""Whether a module of a handler is imported just now; it must not run jobs of its own."""
-
 
 @dataclass(slots=True, eq=False)
 class Order:
@@ -56,8 +55,8 @@ class Order:
     context: JobContext | None = None
     task: "asyncio.Task[bytes] | None" = field(default=None)
     cancelled: bool = False
-    threads: frozenset[threading.Thread] = frozenset()
-    """Those that were there when the handler was called."""
+    threads: frozenset[threading.Thread] = field(default_factory=lambda: _threads())
+    """Those that were there when the handler was called, or when the job came."""
 
 
 def main(pipe: int, lifeline: int) -> None:
@@ -118,12 +117,34 @@ class Loop(asyncio.SelectorEventLoop):
         return transport, protocol
 
 
+class _Outbox(Inbox):
+    """Carries a context's calls out in the thread that makes them.
+
+    What a plain function says is in the pipe when it goes on: it may die of its next line, or never
+    give the interpreter's lock back.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop)
+        self._lock = threading.Lock()
+
+    def do(self, call: Callable[[], None]) -> None:
+        with self._lock:
+            if not self._closed:
+                call()
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed = True
+
+
 class _Server:
     """Takes orders from the pipe, carries them out, and says there what became of them."""
 
     def __init__(self, pipe: socket.socket) -> None:
         self._pipe = pipe
         self._pid = os.getpid()
+        self._writing = threading.Lock()
         self._current: Order | None = None
         self._handlers: dict[tuple[str, Address], Handler] = {}
         self._engine = LocalEngine(max_threads=MAX_THREADS)
@@ -191,7 +212,7 @@ class _Server:
                 context._request_stop()
             handler = self._handler(order)
             arguments = _arguments(handler, order.params)
-            order.threads = frozenset(threading.enumerate())
+            order.threads = _threads()  # with those that the module has started
             self._send(frame(crossing.BEGUN))
             value = await self._engine.run(handler, context, arguments)
             return frame(crossing.RESULT, dump_result(value, limit=order.job["max_result"]))
@@ -205,22 +226,17 @@ class _Server:
         def record(kind: str, data: Any) -> None:
             self._send(frame(crossing.EVENT, to_json([kind, data])))
 
-        return JobContext(job, record, self._loop)
+        context = JobContext(job, record, self._loop)
+        context._inbox = _Outbox(self._loop)
+        return context
 
     def _handler(self, order: Order) -> Handler:
         """Return the handler, its module imported and its signature read, once for each type."""
-        global importing
         key = (order.job["type"], Address(*order.job["address"]))
         if key not in self._handlers:
-            importing = True
-            try:
-                if order.job["main"]:
-                    from multiprocessing import spawn
-
-                    spawn.prepare(order.job["main"])
-                self._handlers[key] = make_handler(key[1].find(), name=key[0])
-            finally:
-                importing = False
+            if order.job["main"]:
+                _import_main(order.job["main"])
+            self._handlers[key] = make_handler(key[1].find(), name=key[0])
         return self._handlers[key]
 
     def _tidy(self, order: Order) -> bool:
@@ -240,13 +256,27 @@ class _Server:
         if os.getpid() != self._pid:
             os._exit(LOST_PIPE)  # a fork of the handler's, that ran on into our code
         try:
-            self._pipe.sendall(data)
+            with self._writing:
+                self._pipe.sendall(data)
         except OSError:
             os._exit(LOST_PIPE)
 
 
 CONTEXT_FIELDS = ("id", "type", "attempt", "max_attempts", "session_id", "metadata")
 """What a handler can read of its job."""
+
+
+def _import_main(where: dict[str, str]) -> None:
+    """Import the program's own module, as the standard library does for `spawn`."""
+    from multiprocessing import spawn  # most handlers stand in another module
+
+    try:
+        spawn.prepare(where)
+    except Exception as error:
+        raise InvalidHandler(
+            f"the program can't be imported in a process: {describe(error)}; put what starts it "
+            'under `if __name__ == "__main__":`'
+        ) from error
 
 
 def _arguments(handler: Handler, raw: bytes) -> dict[str, Any]:
@@ -262,10 +292,14 @@ def _cancel(order: Order) -> None:
         order.task.cancel()
 
 
+def _threads() -> frozenset[threading.Thread]:
+    return frozenset(threading.enumerate())
+
+
 def _others_end(threads: frozenset[threading.Thread]) -> bool:
     """Return whether all other threads have ended, or do so soon."""
     deadline = time.monotonic() + LEAVE
-    others = [thread for thread in threading.enumerate() if thread not in threads]
+    others = _threads() - threads
     for thread in others:
         thread.join(max(0.0, deadline - time.monotonic()))
     return not any(thread.is_alive() for thread in others)

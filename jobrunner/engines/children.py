@@ -141,6 +141,7 @@ class Child(asyncio.Protocol):
         self._outcome: asyncio.Future[Ended] | None = None
         self._context: JobContext | None = None
         self._step: Any = None
+        self._sweeper: threading.Thread
 
     @property
     def usable(self) -> bool:
@@ -190,10 +191,10 @@ class Child(asyncio.Protocol):
             outcome.set_result((value, error))
 
     def end(self) -> None:
-        """End it: at once when it has a job or has been soiled by one, else let it leave."""
+        """End it: let it leave if it is idle, but at once if there is no good end to wait for."""
         if self._ending or self._exited:
             return
-        if self._outcome is None and self.usable and self.pipe is not None:
+        if self._outcome is None and self.warm and self.usable and self.pipe is not None:
             self._ending = True
             self.pipe.write_eof()
             self._set_alarm(self.kill)
@@ -336,7 +337,9 @@ class Child(asyncio.Protocol):
         code = self.process.get_returncode()
         self.process.close()
         os.close(self._lifeline)
-        threading.Thread(target=self._sweep, args=(code,), name="sweep", daemon=True).start()
+        sweeper = threading.Thread(target=self._sweep, args=(code,), name="sweep", daemon=True)
+        self._sweeper = sweeper
+        sweeper.start()
 
     def _sweep(self, code: int | None) -> None:
         """Kill what it had started elsewhere; a thread, since all processes are looked at."""
@@ -347,6 +350,7 @@ class Child(asyncio.Protocol):
             pass  # the loop is closed: nobody has closed the engine
 
     def _be_gone(self, code: int | None) -> None:
+        self._sweeper.join()  # it has said its last word
         how = self._fault or _how(code)
         self._settle(None, ProcessDied(f"the process of the handler {how}"))
         self._on_gone(self)

@@ -21,7 +21,6 @@ from pydantic_core import PydanticSerializationError, to_json
 from ..context import JobContext
 from ..errors import InvalidHandler, InvalidParams
 from ..handlers import Handler
-from . import child as child_side
 from . import crossing
 from .children import LEAVE, Child, start
 from .children import ProcessDied as ProcessDied
@@ -169,11 +168,6 @@ def _order(
     handler: Handler, context: JobContext, arguments: Mapping[str, Any], max_result: int
 ) -> bytes:
     """Return the frames that tell a child what to do."""
-    if child_side.importing:
-        raise InvalidHandler(
-            "a process that imports the module of a handler can't run jobs meanwhile; put what "
-            'starts the runner under `if __name__ == "__main__":`'
-        )
     check_importable(handler.function)
     where = address(handler.function)
     depth = where.leads_to(handler.function)
