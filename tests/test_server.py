@@ -332,6 +332,23 @@ async def test_s1_a_slow_reader_has_its_last_bytes_though_there_is_a_hurry() -> 
             await stopped
 
 
+@pytest.mark.slow  # the last bytes have one second
+async def test_s4_in_a_hurry_what_can_not_be_sent_is_dropped_too() -> None:
+    """And the lifespan is ended, which uvicorn leaves out then."""
+    runner = JobRunner()
+    with signals_heard():
+        async with serving(runner) as server:
+            watcher = await watch(
+                server.url, f"/jobs/{await full_log(runner)}/stream", server.token
+            )
+            signal.raise_signal(INT)
+            signal.raise_signal(INT)
+            async with asyncio.timeout(GONE_ON):
+                await server.stopped()
+    watcher.writer.close()
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
 @pytest.mark.slow  # the last bytes have three seconds
 async def test_s4_what_can_not_be_sent_is_dropped(caplog: pytest.LogCaptureFixture) -> None:
     """A program that goes on after its server must not keep the dead connections."""

@@ -151,17 +151,34 @@ async def test_s4_readers_that_are_dead_do_not_keep_the_server(tmp_path: Path) -
         _, half = await asyncio.open_connection("127.0.0.1", server.port)
         half.write(b"POST /jobs HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer secret\r\n"
                    b"Content-Type: application/json\r\nContent-Length: 10\r\n\r\n{")  # fmt: skip
-        async with stream(server.client, f"/jobs/{job_id}/stream") as frames:
-            read = 0
-            async for _ in frames:
-                read += 1
-                if read == 2_000:
-                    break
+        await flooded(server, job_id)
         server.running.send_signal(signal.SIGTERM)
         assert await server.ended() == -signal.SIGTERM
         dead.close()
         half.close()
     assert b"2 connections were dropped" in server.said.result()
+
+
+async def test_s4_a_reader_that_is_dead_does_not_keep_uvicorn(tmp_path: Path) -> None:
+    """uvicorn has no limit unless it is given one: the stream breaks the connection after 5 s."""
+    async with process(tmp_path, "uvicorn") as server:
+        job_id = await server.submit("flood")
+        _, dead = await asyncio.open_connection("127.0.0.1", server.port, limit=1_000)
+        dead.write(request_for(f"/jobs/{job_id}/stream", "secret"))
+        await flooded(server, job_id)
+        server.running.send_signal(signal.SIGTERM)
+        assert await server.ended() == -signal.SIGTERM
+        dead.close()
+
+
+async def flooded(server: Process, job_id: str) -> None:
+    """Return when more has been sent than a connection's buffers hold."""
+    async with stream(server.client, f"/jobs/{job_id}/stream") as frames:
+        read = 0
+        async for _ in frames:
+            read += 1
+            if read == 2_000:
+                break
 
 
 async def test_s1_a_signal_during_the_start_ends_it(tmp_path: Path) -> None:

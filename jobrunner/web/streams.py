@@ -11,7 +11,7 @@ from collections.abc import Callable
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from ..events import Event, gap
+from ..events import Event, EventLog, gap
 from ..jobs import Job
 from ..views import event_json
 from .problems import problem_response
@@ -22,6 +22,8 @@ BATCH = 100
 """Events that are sent in one piece at most."""
 PIECE = 32_768
 """Bytes after which a piece takes no more events; a dead reader leaves one in memory (S4)."""
+PATIENCE = 5.0
+"""Seconds in which each piece must be taken once the job has ended; a browser comes again."""
 HEADERS = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-store"),
@@ -80,27 +82,27 @@ class EventStream(Response):
         gone = asyncio.get_running_loop().create_task(_disconnected(receive), name="stream")
         try:
             if scope["method"] != "HEAD":
-                await self._send_events(send, gone)
+                await self._send_events(_Sender(send, receive, self._job.log), gone)
         finally:
             gone.cancel()
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
-    async def _send_events(self, send: Send, gone: "asyncio.Task[None]") -> None:
+    async def _send_events(self, send: "_Sender", gone: "asyncio.Task[None]") -> None:
         log = self._job.log
         head, fresh = b"retry: 1000\n\n", self._after is None
         if fresh:
             head += self._snapshot_frame()
         after = min(self._after or 0, log.last)  # a number never reached is some other log's
-        await _send(send, head)
+        await send(head)
         while not gone.done():
             piece, after = self._piece(after, fresh=fresh)
             if piece:
-                await _send(send, piece)
+                await send(piece)
                 fresh = False
             elif log.closed:
                 return
             elif not await self._something(after, gone):
-                await _send(send, b": still here\n\n")
+                await send(b": still here\n\n")
 
     def _piece(self, after: int, *, fresh: bool) -> tuple[bytes, int]:
         """Return what is sent next, nothing if there is nothing, and the number to go on after.
@@ -154,5 +156,35 @@ async def _disconnected(receive: Receive) -> None:
         pass
 
 
-async def _send(send: Send, body: bytes) -> None:
-    await send({"type": "http.response.body", "body": body, "more_body": True})
+class _Sender:
+    """Sends pieces, and breaks the connection to a reader that is dead.
+
+    uvicorn waits for its connections without an end, and ASGI has no way to break one, so this
+    goes to the transport of the object that uvicorn's `receive` is a method of (S1, S4). Other
+    servers have limits of their own.
+    """
+
+    __slots__ = ("_ended", "_log", "_loop", "_send", "_timer", "_transport")
+
+    def __init__(self, send: Send, receive: Receive, log: EventLog) -> None:
+        self._send = send
+        self._log = log
+        self._loop = asyncio.get_running_loop()
+        self._transport = getattr(getattr(receive, "__self__", None), "transport", None)
+
+    async def __call__(self, body: bytes) -> None:
+        self._wait()
+        try:
+            await self._send({"type": "http.response.body", "body": body, "more_body": True})
+        finally:
+            self._timer.cancel()
+
+    def _wait(self) -> None:
+        self._ended = self._log.closed
+        self._timer = self._loop.call_later(PATIENCE, self._look)
+
+    def _look(self) -> None:
+        if self._ended and isinstance(self._transport, asyncio.WriteTransport):
+            self._transport.abort()
+        else:
+            self._wait()
