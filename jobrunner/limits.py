@@ -58,12 +58,13 @@ class Limits:
     max_threads: int = 1_000
     """Threads of plain functions at once, those of handlers that were given up too."""
     max_stuck: int = 100
-    """Handlers that refused to end and still run; with so many, no job is begun any more."""
+    """Handlers that refused to end and still run, 1 or more; with so many no job is begun."""
     max_feed: int = 10_000
     """Events kept of all jobs together, for readers of the runner's log."""
 
     def __post_init__(self) -> None:
         _check_not_negative(self)
+        check_count("max_stuck", self.max_stuck)
 
 
 def _check_not_negative(limits: Retention | Limits) -> None:

@@ -37,6 +37,7 @@ class JobQueue:
         self._timers = timers
         self._options_of = options_of
         self._paused = False
+        self._held = False
         self.open()
 
     def open(self) -> None:
@@ -47,8 +48,7 @@ class JobQueue:
         self._parked: dict[str, Gate] = {}
         self._passed: dict[str, TypeGates] = {}
         self._flowing = asyncio.Event()
-        if not self._paused:
-            self._flowing.set()
+        self._flow()
 
     @property
     def paused(self) -> bool:
@@ -85,7 +85,7 @@ class JobQueue:
             job = entry[2]
             if job.is_final:
                 self._dropped -= 1
-            elif self._paused:  # paused while this worker was already waiting
+            elif not self._flowing.is_set():  # paused while this worker was already waiting
                 self._ready.put_nowait(entry)
             elif self._enter(entry):
                 return job
@@ -154,9 +154,20 @@ class JobQueue:
     def pause(self) -> None:
         """Give out no job until `resume`; jobs that run go on."""
         self._paused = True
-        self._flowing.clear()
+        self._flow()
 
     def resume(self) -> None:
         """Give out jobs again."""
         self._paused = False
-        self._flowing.set()
+        self._flow()
+
+    def hold(self, held: bool) -> None:
+        """Give out no job while the runner can't carry out any; apart from what a user pauses."""
+        self._held = held
+        self._flow()
+
+    def _flow(self) -> None:
+        if self._paused or self._held:
+            self._flowing.clear()
+        else:
+            self._flowing.set()

@@ -1,42 +1,45 @@
 """Handlers that refused to end: their jobs have, and they are counted until they do."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 
 class Stuck:
     """The tasks of stuck handlers.
 
     Args:
-        limit: How many may run before workers stop taking new jobs: each holds memory, and
-            perhaps a thread.
+        limit: How many may run before no job is begun any more: each holds memory, and perhaps a
+            thread.
+        full: Called with whether so many run, when that changes.
     """
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, full: Callable[[bool], None]) -> None:
         self.total = 0
         """How many there have been."""
         self._limit = limit
+        self._full = full
         self._tasks: set[asyncio.Task[None]] = set()
-        self._changed = asyncio.Event()
 
     def __len__(self) -> int:
         return len(self._tasks)
+
+    def open(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Work in `loop` from now on; what was left in another one never runs again."""
+        self._tasks = {task for task in self._tasks if task.get_loop() is loop}
+        self._full(len(self._tasks) >= self._limit)
 
     def add(self, task: "asyncio.Task[None]") -> None:
         """Count a handler that was given up, until it ends."""
         self.total += 1
         self._tasks.add(task)
         task.add_done_callback(self._ended)
+        if len(self._tasks) == self._limit:
+            self._full(True)
 
     def _ended(self, task: "asyncio.Task[None]") -> None:
         self._tasks.discard(task)
-        self._changed.set()
-
-    async def room(self) -> None:
-        """Wait until fewer run than may."""
-        while len(self._tasks) >= self._limit:
-            self._changed.clear()
-            await self._changed.wait()
+        if len(self._tasks) == self._limit - 1:
+            self._full(False)
 
     async def press(self) -> None:
         """Ask them once more to end, and let those end that do so at once."""

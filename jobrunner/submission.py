@@ -90,8 +90,11 @@ class Intake:
             Exception: What `accept` raises.
         """
         max_wait = check_seconds("max_wait", options.get("max_wait", 0.0), zero=True)
-        if handler.name not in self._lines and (max_wait == 0.0 or not self._is_full(handler)):
-            return self.accept(handler, params, options)
+        try:
+            return self.accept(handler, params, options, behind=handler.name in self._lines)
+        except QueueFull:
+            if max_wait == 0.0:
+                raise
         try:
             async with asyncio.timeout(max_wait), self._turn(handler):
                 while self._is_full(handler):
@@ -121,8 +124,13 @@ class Intake:
         options: SubmitOptions,
         *,
         retry_of: str | None = None,
+        behind: bool = False,
     ) -> tuple[Job, Outcome]:
         """Return the job that the request asks for, and how it came about.
+
+        Args:
+            retry_of: The final job that is run again.
+            behind: Whether others wait for the place that it would take.
 
         Raises:
             InvalidOption: An option has a value that it can't have.
@@ -143,8 +151,9 @@ class Intake:
             return known, "replayed"
         _set_key(checked.fields, handler, arguments)
         rivals = self._rivals(checked, handler)
-        if rivals and checked.on_duplicate == "join":
-            return rivals[-1], "joined"
+        going_on = [rival for rival in rivals if rival.cancel_requested_at is None]
+        if going_on and checked.on_duplicate == "join":
+            return going_on[-1], "joined"
         if rivals and checked.on_duplicate == "reject":
             raise DuplicateJob(
                 f"job {rivals[-1].id} has the concurrency key "
@@ -152,7 +161,7 @@ class Intake:
                 job_id=rivals[-1].id,
             )
         replaced = rivals if checked.on_duplicate == "replace" else []
-        if self._is_full(handler, less=replaced):
+        if (behind and not replaced) or self._is_full(handler, less=replaced):
             raise self._full(handler)
         for rival in replaced:
             self._control.cancel(rival, "superseded")
@@ -194,8 +203,9 @@ class Intake:
         """
         if MASKED in job.params:
             raise JobNotRetryable(f"the params of job {job.id} held secrets; submit it anew")
-        options = SubmitOptions(priority=job.priority, timeout=job.timeout, on_duplicate="enqueue")
-        for name in ("deadline", "stall_timeout", "session_id", "concurrency_key", "metadata"):
+        options = SubmitOptions(priority=job.priority, timeout=job.timeout, on_duplicate="enqueue",
+                                deadline=job.deadline, stall_timeout=job.stall_timeout)  # fmt: skip
+        for name in ("session_id", "concurrency_key", "metadata"):
             if (value := getattr(job, name)) is not None:
                 options[name] = value
         return self.accept(handler, handler.given(job.params), options, retry_of=job.id)[0]
@@ -217,13 +227,14 @@ class Intake:
     def _is_full(self, handler: Handler, *, less: Sequence[Job] = ()) -> bool:
         """Whether as many jobs wait as may, without those that are to be replaced."""
         counts, bound = self._store.counts, handler.options.max_pending
-        freed = sum(job.status is not JobStatus.RUNNING for job in less)
+        waits = [job for job in less if job.status is not JobStatus.RUNNING]
+        freed, freed_bytes = len(waits), sum(len(job.params) for job in waits)
         waiting = counts[JobStatus.PENDING] + counts[JobStatus.RETRYING] - freed
         of_type = self._store.waiting[handler.name] - freed
         return (
             waiting >= self._limits.max_pending
             or (bound is not None and of_type >= bound)
-            or self._store.live_bytes >= self._limits.max_live_bytes
+            or self._store.live_bytes - freed_bytes >= self._limits.max_live_bytes
         )
 
     def _full(self, handler: Handler) -> QueueFull:

@@ -84,7 +84,7 @@ class Workers:
         self.attempts: dict[str, Attempt] = {}
         self.blocked = 0
         """How often a handler, or anything else, has blocked the event loop."""
-        self.stuck = Stuck(max_stuck)
+        self.stuck = Stuck(max_stuck, queue.hold)
         self._queue = queue
         self._store = store
         self._endings = endings
@@ -101,6 +101,7 @@ class Workers:
 
     def open(self, loop: asyncio.AbstractEventLoop) -> None:
         """Use `loop` from now on."""
+        self.stuck.open(loop)
         if self._watchdog is not None:
             self._watchdog.open(loop)
 
@@ -125,7 +126,6 @@ class Workers:
         Cancelled, it ends when the job in hand has.
         """
         while True:
-            await self.stuck.room()
             seat.job = await self._queue.get()
             leaving = await self._released(self.begin(seat.job))
             seat.job = None
@@ -363,7 +363,8 @@ class Workers:
         if policy.budget is None:
             return delay
         budget = self._budgets.setdefault(job.type, RetryBudget(policy.budget))
-        return budget.reserve(clock, delay)
+        delay = budget.reserve(clock, delay)
+        return None if clock + delay >= job.due_by else delay
 
     def _cancel(self, job: Job, error: BaseException) -> None:
         """End a job that was asked to stop; what went wrong meanwhile is kept with it."""
