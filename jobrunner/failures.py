@@ -8,6 +8,7 @@ import asyncio
 import inspect
 import logging
 from collections import deque
+from contextvars import Context
 
 from .jobs import Job
 from .options import OnFailure
@@ -45,8 +46,12 @@ class Failures:
             _, missed = self._waiting.popleft()
             logger.error("nobody is told that job %s failed: too many wait", missed.id)
         self._waiting.append((function, job))
-        if len(self._tellers) < TELLERS:
-            task = asyncio.get_running_loop().create_task(self._tell(), name="on_failure")
+        if sum(not teller.done() for teller in self._tellers) < TELLERS:
+            task = asyncio.get_running_loop().create_task(
+                self._tell(),
+                name="on_failure",
+                context=Context(),  # not that of any job (T14)
+            )
             self._tellers.add(task)
             task.add_done_callback(self._tellers.discard)
 

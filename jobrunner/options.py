@@ -146,7 +146,7 @@ def parse_rate(text: str | None) -> RateLimit | None:
         r"([0-9]{1,7})\s*/\s*([0-9]{0,5})\s*([a-z]+?)s?", str(text).strip().lower()
     )
     count, times, unit = found.groups() if found else ("0", "", "")
-    if unit not in PERIODS or not 0 < int(count) <= MAX_RATE or times == "0":
+    if unit not in PERIODS or not 0 < int(count) <= MAX_RATE or int(times or "1") == 0:
         raise InvalidOption(
             f"rate_limit is {text!r:.60}; write it as '60/min', '5/s', '1000/day' or '10/30s'",
             option="rate_limit",
