@@ -115,17 +115,15 @@ class Watchdog:
     def _run(self, sight: Sight) -> None:
         """The thread: look, while somebody wants it; sleep after a while without."""
         tick = self._limit / LOOKS
-        idle = 0.0
+        worked = time.monotonic()
         while self._sight is sight and not sight.loop.is_closed():
             if self._watching:
-                idle = 0.0
+                worked = time.monotonic()
                 self._look(sight, tick)
             else:
-                idle += tick
-                self._standing = None
                 sight.look_away()
             with self._wake:
-                if idle >= REST:
+                if time.monotonic() - worked >= REST:
                     self._sleep(sight)
                 elif self._sight is sight:
                     self._wake.wait(tick)
