@@ -9,7 +9,7 @@ MARKER = "JOBRUNNER_COMMAND"
 
 _ENTRY = f"{MARKER}=".encode()
 _NEWER = 20
-"""Processes born during a search that are looked at before it is called doubtful."""
+"""Times to look at who was born during a search, before it is called doubtful."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +60,8 @@ class Found:
     def _read(self) -> None:
         """Read all, the newest first, and then who was born meanwhile.
 
-        When nobody was, nobody is missing. One that forks and exits all the time is seen only at
-        once, and then it is known by its group.
+        When nobody was, nobody is missing. One that forks and exits all the time is seen in this
+        way only, and once seen it is known by its group.
         """
         newest = _newest_pid()
         pids = sorted((int(name) for name in os.listdir("/proc") if name.isdigit()), reverse=True)
@@ -70,9 +70,11 @@ class Found:
             before, newest = newest, _newest_pid()
             if newest == before:
                 return
-            if newest not in self.table and (born := process(newest)) is not None:
-                self.table[newest] = born
-                self._marks[newest] = self._markers(newest)
+            self.doubtful = self.doubtful or newest < before  # pids begin again from below
+            for pid in range(before + 1, newest + 1):
+                if pid not in self.table and (born := process(pid)) is not None:
+                    self.table[pid] = born
+                    self._marks[pid] = self._markers(pid)
         self.doubtful = True
 
     def of(self, family: Family) -> list[Process]:

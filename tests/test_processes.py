@@ -2,11 +2,13 @@
 
 import asyncio
 import os
+import secrets
 import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -137,11 +139,36 @@ async def test_p4_what_was_seen_in_the_group_and_left_it_later_is_known(tmp_path
 
 async def test_p4_what_forks_faster_than_anybody_looks_is_caught(tmp_path: Path) -> None:
     """A pid that is found is gone before its signal comes; its group isn't."""
-    trace = tmp_path / "trace"
-    await run([sys.executable, "-S", "-c", RUNAWAY, str(trace)])
-    size = trace.stat().st_size
-    await asyncio.sleep(0.02)
-    assert trace.stat().st_size == size > 0
+    traces = [tmp_path / name for name in "abcd"]
+    async with asyncio.TaskGroup() as group:
+        for trace in traces:
+            group.create_task(run([sys.executable, "-S", "-c", RUNAWAY, str(trace)]))
+    sizes = [trace.stat().st_size for trace in traces]
+    await asyncio.sleep(0.05)
+    assert [trace.stat().st_size for trace in traces] == sizes
+
+
+async def test_p4_what_grows_without_environment_while_it_is_killed_is_found() -> None:
+    """Only its parent shows whose child it is: so all are stopped before the first is killed."""
+    pids, mark = Pids(20), f"60.{secrets.randbelow(10**9)}"
+    text = 'n=0; while [ $((n += 1)) -lt 2000 ]; do setsid sleep "$0" >&- 2>&- & echo $n; done'
+    env = environment({"TEXT": text, "MARK": mark}, {})
+    argv = ["sh", "-c", 'env -i PATH="$PATH" sh -c "$TEXT" "$MARK"']
+    task = asyncio.create_task(run_command(argv, env=env, on_output=pids.take))
+    await pids.started()
+    task.cancel()
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert [line for line in command_lines() if mark in line] == []
+
+
+def command_lines() -> Iterator[str]:
+    """Yield the arguments of each process."""
+    for directory in Path("/proc").iterdir():
+        with suppress(OSError):
+            yield (directory / "cmdline").read_text()
 
 
 @pytest.fixture
