@@ -6,13 +6,16 @@ import selectors
 import signal
 import subprocess
 import sys
+import sysconfig
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import jobrunner
 from jobrunner.watchdog import Blockage, Watchdog
 from tests.watched import LIMIT, block, busy, recorded, turn, watched
 
@@ -151,6 +154,39 @@ async def test_t9_a_selector_of_the_handler_s_own_is_not_the_loop_s() -> None:
         await asyncio.create_task(handler(), name="job_1")
         await turn()
     assert [r.task and r.task.get_name() for r in dog.reports] == ["job_1"]
+
+
+def library(path: str, source: str) -> Any:
+    """Return `wait` of a module that stands where a library would."""
+    names: dict[str, Any] = {}
+    exec(compile(source, path, "exec"), names)
+    return names["wait"]
+
+
+@pytest.mark.parametrize("folder", ["/usr/lib/site-packages", str(Path(jobrunner.__file__).parent)])
+async def test_t9_a_line_of_a_library_is_not_the_user_s(folder: str) -> None:
+    """Which of the user's lines called the library is what helps."""
+    wait = library(f"{folder}/wait.py", "def wait(said): said.wait(20)")
+    with watched() as dog:
+
+        async def handler() -> None:
+            wait(dog.said)  # line of the library's call
+
+        await asyncio.create_task(handler())
+        await turn()
+    assert [(r.file, r.line) for r in dog.reports] == [
+        (HERE, line_of("line of the library's call"))
+    ]
+
+
+async def test_t9_a_library_alone_is_the_place() -> None:
+    """A task that a library has started: its line says more than the standard library's."""
+    file = f"{sysconfig.get_path('stdlib')}/site-packages/wait.py"
+    wait = library(file, "async def wait(said): said.wait(20)")
+    with watched() as dog:
+        await asyncio.create_task(wait(dog.said))
+        await turn()
+    assert [(r.function, r.file, r.line) for r in dog.reports] == [("wait", file, 1)]
 
 
 # What isn't
