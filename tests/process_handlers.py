@@ -121,6 +121,7 @@ def say_all(ctx: JobContext) -> None:
     ctx.progress(30)
     ctx.step(1, 4)
     ctx.log("opened", path="a", message="field")
+    ctx.extend_timeout(60)
     ctx.emit("x" * 100_000)
 
 

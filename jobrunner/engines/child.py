@@ -30,12 +30,11 @@ from ..inbox import Inbox
 from ..jobs import Job
 from ..results import dump_result
 from ..signatures import make_handler
+from ..threads import Threads
 from . import crossing
 from .crossing import Address, frame
 from .local import LocalEngine
 
-TOKEN = "JOBRUNNER_PROCESS"
-"""Environment variable by which everything is found that a child has started."""
 LOST_PIPE = 74
 """Exit code of a child that can't say any more what it has to say: EX_IOERR."""
 LEAVE = 0.1
@@ -89,7 +88,7 @@ def die_with(lifeline: int, group: int) -> int | None:
 
 
 class Loop(asyncio.SelectorEventLoop):
-    """A loop whose subprocesses carry the child's mark, and end when the server has ended."""
+    """A loop whose subprocesses end when the server has ended."""
 
     def __init__(self, pipe: int, lifeline: int) -> None:
         super().__init__()
@@ -107,8 +106,6 @@ class Loop(asyncio.SelectorEventLoop):
         return super().call_soon_threadsafe(callback, *args, context=context)
 
     async def subprocess_exec(self, protocol_factory: Any, *args: Any, **kwargs: Any) -> Any:
-        if kwargs.get("env") is not None:
-            kwargs["env"] = {**kwargs["env"], TOKEN: os.environ[TOKEN]}
         transport, protocol = await super().subprocess_exec(protocol_factory, *args, **kwargs)
         if kwargs.get("start_new_session"):
             watch = die_with(self._lifeline, transport.get_pid())
@@ -147,7 +144,7 @@ class _Server:
         self._writing = threading.Lock()
         self._current: Order | None = None
         self._handlers: dict[tuple[str, Address], Handler] = {}
-        self._engine = LocalEngine(max_threads=MAX_THREADS)
+        self._engine = LocalEngine(Threads(MAX_THREADS))
         self._executor = ThreadPoolExecutor()
 
     async def serve(self) -> None:
@@ -226,7 +223,10 @@ class _Server:
         def record(kind: str, data: Any) -> None:
             self._send(frame(crossing.EVENT, to_json([kind, data])))
 
-        context = JobContext(job, record, self._loop)
+        def extend(seconds: float) -> None:
+            record("extend", {"seconds": seconds})
+
+        context = JobContext(job, record, self._loop, extend=extend)
         context._inbox = _Outbox(self._loop)
         return context
 

@@ -4,23 +4,20 @@ import asyncio
 import json
 import logging
 import os
-import secrets
 import signal
 import socket
 import subprocess
 import sys
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any, TypeAlias
 
 from pydantic_core import from_json
 
 from ..context import JobContext
 from ..errors import JobRunnerError, RetryableError
+from ..processes import Tree
 from . import crossing
-from .child import TOKEN
 from .crossing import BrokenFrame, Frames
 
 logger = logging.getLogger("jobrunner.engines.process")
@@ -29,9 +26,6 @@ BATCH = 50
 """Messages of a child that are read in one turn of the loop."""
 LEAVE = 1.0
 """Seconds that an idle child has to end by itself, and a pipe to end after its process."""
-SWEEPS = 10
-"""How often what a child has started is looked for: what is killed may have started more."""
-
 Ended: TypeAlias = tuple[Any, BaseException | None]
 """What a handler returned, or raised."""
 
@@ -55,10 +49,9 @@ async def start(max_result: int, gone: Callable[["Child"], None]) -> "Child":
     have children; its way to carry the program's own module over is used in the child.
     """
     loop = asyncio.get_running_loop()
-    token = secrets.token_hex(16)
     ours, theirs = socket.socketpair()
     reading, lifeline = os.pipe()
-    child = Child(loop, token, lifeline, max_result, gone)
+    child = Child(loop, lifeline, max_result, gone)
     try:
         given = [sys.path, theirs.fileno(), reading, *sys.argv]
         await loop.subprocess_exec(
@@ -69,7 +62,7 @@ async def start(max_result: int, gone: Callable[["Child"], None]) -> "Child":
             stdin=subprocess.DEVNULL,
             stdout=None,
             stderr=None,
-            env={**os.environ, TOKEN: token},
+            env={**os.environ, **child.tree.environment},
             pass_fds=(theirs.fileno(), reading),
             start_new_session=True,
         )
@@ -94,6 +87,7 @@ class _Watch(asyncio.SubprocessProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.SubprocessTransport)
         self._child.process = transport
+        self._child.tree.lead(transport.get_pid())
 
     def process_exited(self) -> None:
         self._child.process_exited()
@@ -104,7 +98,6 @@ class Child(asyncio.Protocol):
 
     Args:
         loop: The running loop.
-        token: By which what it has started is found.
         lifeline: A pipe's end; when it is closed, the kernel kills the child.
         max_result: Bytes that a result may have.
         on_gone: Called when nothing is left of it.
@@ -113,13 +106,14 @@ class Child(asyncio.Protocol):
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
-        token: str,
         lifeline: int,
         max_result: int,
         on_gone: Callable[["Child"], None],
     ) -> None:
         self.process: asyncio.SubprocessTransport | None = None
         self.pipe: asyncio.Transport | None = None
+        self.tree = Tree()
+        """All that comes of it."""
         self.gone: asyncio.Future[None] = loop.create_future()
         """Set when nothing is left of it."""
         self.warm = False
@@ -129,7 +123,6 @@ class Child(asyncio.Protocol):
         self.told = False
         """Whether it was told to stop its last job."""
         self._loop = loop
-        self._token = token
         self._lifeline = lifeline
         self._frames = Frames(max_result=max_result)
         self._on_gone = on_gone
@@ -141,7 +134,6 @@ class Child(asyncio.Protocol):
         self._outcome: asyncio.Future[Ended] | None = None
         self._context: JobContext | None = None
         self._step: Any = None
-        self._sweeper: threading.Thread
 
     @property
     def usable(self) -> bool:
@@ -205,21 +197,14 @@ class Child(asyncio.Protocol):
         """Kill it and all that is in its group, now; `gone` tells when that has had its effect."""
         self._ending, self._context = True, None
         if not self._exited:
-            self._kill_group()
-
-    def _kill_group(self) -> None:
-        if self.process is None:
-            return
-        try:
-            os.killpg(self.process.get_pid(), signal.SIGKILL)
-        except (ProcessLookupError, PermissionError):
-            pass  # nobody is left; macOS says it with EPERM
+            self.tree.signal(signal.SIGKILL)
 
     def give_up(self) -> None:
         """Let go of a child that could not be started, or not be connected to."""
         self._closed = True
         if self.process is None:
             os.close(self._lifeline)
+            self.tree.forget()
             self.gone.set_result(None)
         else:
             self.kill()
@@ -244,7 +229,7 @@ class Child(asyncio.Protocol):
     def process_exited(self) -> None:
         """The process is no more; what it has left in its group is killed."""
         self._exited = True
-        self._kill_group()
+        self.tree.signal(signal.SIGKILL)
         self._set_alarm(self._let_go_of_pipe)
         self._finish_if_over()
 
@@ -314,7 +299,9 @@ class Child(asyncio.Protocol):
             self._progress(context, data)
         elif kind in ("log", "output") and type(data["text"]) is str:
             # Not by the public methods: the text has been cut there, and would be cut again.
-            context._inbox.do(partial(context._record, kind, data))
+            context._do(partial(context._record, kind, data))
+        elif kind == "extend":
+            context.extend_timeout(data["seconds"])
         else:
             raise BrokenFrame(f"an event of kind {kind!r:.100}")
 
@@ -337,24 +324,18 @@ class Child(asyncio.Protocol):
         code = self.process.get_returncode()
         self.process.close()
         os.close(self._lifeline)
-        sweeper = threading.Thread(target=self._sweep, args=(code,), name="sweep", daemon=True)
-        self._sweeper = sweeper
-        sweeper.start()
+        self._sweeping = self._loop.create_task(self._sweep(code), name="sweep after a process")
 
-    def _sweep(self, code: int | None) -> None:
-        """Kill what it had started elsewhere; a thread, since all processes are looked at."""
-        sweep(self._token)
+    async def _sweep(self, code: int | None) -> None:
+        """Kill what it had started elsewhere (P4), then say that it is gone."""
         try:
-            self._loop.call_soon_threadsafe(self._be_gone, code)
-        except RuntimeError:
-            pass  # the loop is closed: nobody has closed the engine
-
-    def _be_gone(self, code: int | None) -> None:
-        self._sweeper.join()  # it has said its last word
-        how = self._fault or _how(code)
-        self._settle(None, ProcessDied(f"the process of the handler {how}"))
-        self._on_gone(self)
-        self.gone.set_result(None)
+            await self.tree.sweep()
+        finally:
+            self.tree.forget()
+            how = self._fault or _how(code)
+            self._settle(None, ProcessDied(f"the process of the handler {how}"))
+            self._on_gone(self)
+            self.gone.set_result(None)
 
 
 def _how(code: int | None) -> str:
@@ -364,29 +345,3 @@ def _how(code: int | None) -> str:
         return f"was killed by {signal.Signals(-code).name}"
     except ValueError:
         return f"was killed by signal {-code}"
-
-
-def sweep(token: str) -> None:
-    """Kill every process that has the token in its environment; Linux only (P4)."""
-    mark = f"{TOKEN}={token}".encode()
-    for _ in range(SWEEPS):
-        found = [pid for pid in _processes() if mark in _environment(pid)]
-        if not found:
-            return
-        for pid in found:
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except (ProcessLookupError, PermissionError):
-                pass
-
-
-def _processes() -> Iterator[int]:
-    if os.path.isdir("/proc/self"):
-        yield from (int(name) for name in os.listdir("/proc") if name.isdigit())
-
-
-def _environment(pid: int) -> list[bytes]:
-    try:
-        return Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-    except OSError:
-        return []  # it has ended, or isn't ours
