@@ -324,8 +324,8 @@ async def test_s1_a_slow_reader_has_its_last_bytes_though_there_is_a_hurry() -> 
         async with serving(runner) as server:
             path = f"/jobs/{await full_log(runner)}/stream"
             watcher = await watch(server.url, path, server.token)
-            signal.raise_signal(INT)
-            signal.raise_signal(INT)
+            server.handle_exit(INT, None)  # as uvicorn's own handler would be called
+            server.handle_exit(INT, None)
             stopped = asyncio.create_task(server.stopped())
             assert not (await asyncio.wait([stopped], timeout=0.5))[0]
             assert ends_well(await watcher.rest())
