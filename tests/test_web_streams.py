@@ -5,7 +5,7 @@ import signal
 import socket
 import struct
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from random import Random
@@ -399,6 +399,41 @@ async def test_s3_a_thousand_resets_leave_nothing(caplog: pytest.LogCaptureFixtu
             assert (await response.aread()).endswith(b"\n\n")
     assert [record.getMessage() for record in caplog.records] == []
     assert asyncio.all_tasks() <= before
+
+
+@pytest.mark.parametrize("sends", [0, 1, 2])
+async def test_s3_a_connection_that_breaks_while_it_is_written_frees_its_place(sends: int) -> None:
+    """Servers may raise OSError then, as ASGI says, or never say that the client has left."""
+    before = asyncio.all_tasks()
+    runner, gates, app = places(1)
+    async with runner:
+        job = await runner.submit("hold", {"key": "k", "say": ["a"]})
+        await gates["k reached"].wait()
+        working = asyncio.all_tasks()
+        scope = {
+            "type": "http", "method": "GET", "path": f"/jobs/{job.id}/stream", "query_string": b"",
+            "headers": [(b"host", b"localhost")],
+        }  # fmt: skip
+        statuses = []
+        for _ in range(2):
+            left = iter(range(sends))
+
+            async def send(message: Any, left: Iterator[int] = left) -> None:
+                statuses.append(message.get("status"))
+                if next(left, None) is None:
+                    raise OSError("broken pipe")
+
+            with pytest.raises(OSError, match="broken pipe"):
+                await app(scope, never, send)
+            await asyncio.sleep(0)
+            assert asyncio.all_tasks() == working
+        gates["k"].set()
+    assert 503 not in statuses
+    assert asyncio.all_tasks() <= before
+
+
+async def never() -> Any:
+    await asyncio.Event().wait()
 
 
 async def opened(client: httpx2.AsyncClient, path: str) -> httpx2.Response:
