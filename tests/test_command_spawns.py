@@ -6,6 +6,7 @@ import gc
 import os
 import resource
 import secrets
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -61,6 +62,24 @@ async def test_p1_a_spawn_without_descriptors_fails_and_leaves_nothing(count: in
     assert (carrying(entry), len(_open())) == ([], before)
 
 
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="watched by a thread, not a descriptor")
+async def test_p1_a_process_that_can_not_be_watched_is_killed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its descriptor is opened after the fork; when that fails, nobody else knows its pid."""
+    entry = f"SPAWN={secrets.token_hex(8)}"
+
+    def refuse(pid: int, flags: int = 0) -> int:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    await run(["true"])
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pidfd_open", refuse)
+        with pytest.raises(OSError, match="can't run 'sleep': Too many open files"):
+            await run(["sleep", "60"], env=dict([entry.split("=")]))
+    assert carrying(entry) == []
+
+
 @pytest.mark.slow
 async def test_a_job_without_descriptors_fails_and_says_so() -> None:
     """It is no fault of the command, so a retry may be worth it (slow: a search is tried)."""
@@ -114,11 +133,18 @@ async def test_arguments_that_are_too_long_are_named_without_being_shown() -> No
 
 
 @pytest.mark.parametrize(
-    "env", [{"A": "b\0c"}, {"A=B": "c"}, {"A": "\ud800"}], ids=["null byte", "name", "surrogate"]
+    ("env", "message"),
+    [
+        ({"A": "b\0c"}, "there is a null byte"),
+        ({"A=B": "c"}, "there is an environment variable with '=' in its name"),
+        ({"A": "\ud800"}, ".*surrogates not allowed"),
+    ],
 )
-async def test_an_environment_that_no_program_can_take_is_named(env: dict[str, str]) -> None:
+async def test_an_environment_that_no_program_can_take_is_named(
+    env: dict[str, str], message: str
+) -> None:
     """A value that came with a job must not end as an error of the runner's own."""
-    with pytest.raises(CommandNotFound, match=r"^can't run 'true': "):
+    with pytest.raises(CommandNotFound, match=f"^can't run 'true': {message}$"):
         await run(["true"], env=env)
 
 

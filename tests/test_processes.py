@@ -1,6 +1,7 @@
 """Process trees: what has left a command's group is found, and nobody else's processes are."""
 
 import asyncio
+import gc
 import os
 import secrets
 import signal
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from jobrunner import CommandResult
+from jobrunner import CommandNotFound, CommandResult
 from jobrunner.commands import environment, run_command
 from jobrunner.processes import Tree, kill_all
 from tests.processes import ends
@@ -137,8 +138,9 @@ async def test_p4_what_was_seen_in_the_group_and_left_it_later_is_known(tmp_path
     assert ends(pid, within=0.0)
 
 
+@pytest.mark.slow
 async def test_p4_what_forks_faster_than_anybody_looks_is_caught(tmp_path: Path) -> None:
-    """A pid that is found is gone before its signal comes; its group isn't."""
+    """A pid that is found is gone before its signal comes; its group isn't (slow: programs)."""
     traces = [tmp_path / name for name in "abcd"]
     async with asyncio.TaskGroup() as group:
         for trace in traces:
@@ -148,8 +150,9 @@ async def test_p4_what_forks_faster_than_anybody_looks_is_caught(tmp_path: Path)
     assert [trace.stat().st_size for trace in traces] == sizes
 
 
+@pytest.mark.slow
 async def test_p4_what_grows_without_environment_while_it_is_killed_is_found() -> None:
-    """Only its parent shows whose child it is: so all are stopped before the first is killed."""
+    """Only its parent shows whose child it is: all are stopped, then killed (slow: it grows)."""
     pids, mark = Pids(20), f"60.{secrets.randbelow(10**9)}"
     text = 'n=0; while [ $((n += 1)) -lt 2000 ]; do setsid sleep "$0" >&- 2>&- & echo $n; done'
     env = environment({"TEXT": text, "MARK": mark}, {})
@@ -238,6 +241,20 @@ async def test_p4_a_hundred_ends_share_a_few_searches_outside_of_the_loop() -> N
     await asyncio.wait(tasks)
     assert set(searches) == {"jobrunner sweep"}
     assert len(searches) < 30
+
+
+async def test_p4_a_command_that_has_ended_is_forgotten() -> None:
+    """A server that runs commands for months must not grow with each of them."""
+
+    def trees() -> int:
+        gc.collect()
+        return sum(isinstance(known, Tree) for known in gc.get_objects())
+
+    before = trees()
+    await run(["true"])
+    with pytest.raises(CommandNotFound):
+        await run(["/no/such/program"])
+    assert trees() == before
 
 
 async def test_p4_no_thread_stays_when_nothing_is_to_be_searched() -> None:
