@@ -7,6 +7,8 @@
     │   ├── DuplicateJobType          duplicate-job-type
     │   ├── WrongLoop                 wrong-loop
     │   ├── IllegalTransition         illegal-transition
+    │   ├── ForkedRunner              forked-runner
+    │   ├── SeveralWorkers            several-workers
     │   ├── RunnerNotStarted          runner-not-started
     │   └── RunnerStopped             shutting-down
     ├── RequestError                  what was asked can't be done
@@ -27,6 +29,7 @@
     ├── InvalidResult                 invalid-result
     ├── CommandFailed                 command-failed
     ├── CommandNotFound               command-not-found
+    ├── ProcessDied                   process-died
     ├── RetryableError                retryable      raise it in a handler
     └── PermanentError                permanent      raise it in a handler
 
@@ -89,6 +92,18 @@ class IllegalTransition(UsageError, RuntimeError):
     """A job can't go from one status to the other."""
 
     code = "illegal-transition"
+
+
+class ForkedRunner(UsageError, RuntimeError):
+    """The runner is a copy, made by a fork, of one that runs in another process."""
+
+    code = "forked-runner"
+
+
+class SeveralWorkers(UsageError, RuntimeError):
+    """The server has several worker processes, and a runner has its jobs in one."""
+
+    code = "several-workers"
 
 
 class RunnerNotStarted(UsageError, RuntimeError):
@@ -245,6 +260,12 @@ class CommandNotFound(JobRunnerError):
     """The program of a command isn't there, or can't be executed."""
 
     code = "command-not-found"
+
+
+class ProcessDied(JobRunnerError):
+    """The child process of a handler ended before the handler had."""
+
+    code = "process-died"
 
 
 class RetryableError(JobRunnerError):

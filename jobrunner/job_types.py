@@ -54,6 +54,10 @@ class JobTypes:
         checked = checked_options(options, beside=("params", "cwd", "env", "check", "shell"))
 
         def register(function: F) -> F:
+            if checked.engine == "process":
+                from .engines.process import check_importable  # not for everybody to load
+
+                check_importable(function)
             handler = make_handler(
                 function,
                 name=name if isinstance(name, str) else None,

@@ -77,6 +77,9 @@ class Lookup:
     def check_loop(self) -> None:
         """Raise WrongLoop when this is not the event loop that the jobs run in."""
 
+    def _check_process(self) -> None:
+        """Raise ForkedRunner in a fork of the runner's process, where no job ever goes on."""
+
     async def get(self, job_id: str) -> JobView:
         """Return the job as it stands now. O(1).
 
@@ -84,6 +87,7 @@ class Lookup:
             JobNotFound: There is no such job.
             JobGone: It has ended and is no longer kept.
         """
+        self._check_process()
         return view(self._store.get(job_id))
 
     def record(self, job_id: str) -> Job:
@@ -128,6 +132,7 @@ class Lookup:
         cursor: str | None = None,
     ) -> Page:
         """Return the records of a page of `list`, to read and not to change."""
+        self._check_process()
         if status is not None and status not in list(JobStatus):
             raise InvalidOption(f"there is no status {status!r}; there are: {', '.join(JobStatus)}")
         if not isinstance(limit, int) or limit < 1:

@@ -6,6 +6,7 @@ says too. The bytes never leave the process, so they are `marshal`'s, the fastes
 """
 
 import marshal
+import math
 import sys
 from array import array
 from collections.abc import Iterable, Mapping
@@ -133,7 +134,7 @@ def _plain(value: Any) -> Any:
         return tuple(map(_plain, value))
     if isinstance(value, list):
         return list(map(_plain, value))
-    return from_json(to_json(value, fallback=str, inf_nan_mode="constants"))
+    return from_json(to_json(value, fallback=str))
 
 
 def unpack(job_id: str, packed: bytes) -> Job:
@@ -229,6 +230,11 @@ class Archive:
         packed = self._packed.pop(job_id)
         self.size -= len(packed) + OVERHEAD
         return heading(packed)
+
+    @property
+    def since(self) -> float:
+        """A time before which none of the jobs here ended, and often when the first one did."""
+        return self._ended[self._gone] if self._gone < len(self._ended) else math.inf
 
     def oldest(self) -> tuple[str, float] | None:
         """Return the id of the job that ended first, and when; None when there is none. O(1)."""

@@ -28,6 +28,8 @@ from .options import OnFailure
 from .pool import WorkerPool
 from .queue import JobQueue
 from .retry import NO_RETRY, RetryPolicy
+from .signals import ending_on_signals
+from .single import check_process, claim
 from .steering import Steering
 from .store import JobStore
 from .submission import Intake
@@ -226,10 +228,17 @@ class JobRunner(JobTypes, Steering):
     async def lifespan(self, app: object = None) -> AsyncIterator[None]:
         """Run for as long as an app does: `Starlette(lifespan=runner.lifespan)`, or FastAPI's.
 
-        The lifespan of a mounted app is never run by Starlette, so give it to the outermost app.
+        SIGTERM and Ctrl-C stop the runner before the server, so that no open stream keeps the
+        server waiting. The lifespan of a mounted app is never run by Starlette, so give it to the
+        outermost app.
+
+        Raises:
+            SeveralWorkers: The server has several worker processes.
         """
-        async with self:
-            yield
+        with claim():
+            async with self:
+                with ending_on_signals(self):
+                    yield
 
     async def __aenter__(self) -> Self:
         if self._state in ("running", "draining"):
@@ -297,7 +306,7 @@ class JobRunner(JobTypes, Steering):
         self._workers.close()
         self._store.rest()
         self._timers.close()
-        self._state = "stopped"
+        self._state, self._process = "stopped", None
         self._stopped.set()
 
     def _failed(self, job: Job) -> None:
@@ -310,7 +319,12 @@ class JobRunner(JobTypes, Steering):
         self._check_state()
         self.check_loop()
 
+    def _check_process(self) -> None:
+        if self._process is not None:
+            check_process(self._process)
+
     def _check_state(self) -> None:
+        self._check_process()
         if self._state == "new":
             raise RunnerNotStarted(
                 "the runner has not been started: use `async with runner:`, or give "
@@ -323,6 +337,7 @@ class JobRunner(JobTypes, Steering):
     def check_loop(self) -> None:
         """Raise WrongLoop when this is not the event loop that the runner works in."""
         if self._state in ("running", "draining") and _running_loop() is not self._loop:
+            self._check_process()
             raise WrongLoop(
                 "the runner belongs to another event loop; from another thread use "
                 "submit_threadsafe, or asyncio.run_coroutine_threadsafe with the runner's loop"

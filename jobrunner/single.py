@@ -15,19 +15,7 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, ClassVar, NamedTuple, Self
 
-from .errors import UsageError
-
-
-class SeveralWorkers(UsageError, RuntimeError):
-    """The server has several worker processes, and a runner has its jobs in one."""
-
-    code = "several-workers"
-
-
-class ForkedRunner(UsageError, RuntimeError):
-    """The runner is a copy, made by a fork, of one that runs in another process."""
-
-    code = "forked-runner"
+from .errors import ForkedRunner, SeveralWorkers
 
 
 class Claim:

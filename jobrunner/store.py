@@ -239,12 +239,11 @@ class JobStore:
         thousands at once would hold up everybody.
         """
         removed = 0
-        while (oldest := self._final.oldest()) is not None:
-            job_id, ended = oldest
-            too_old = removed < SWEEP and self._outlived(ended)
-            if not too_old and not self._too_much():
+        while self._too_much() or (removed < SWEEP and self._outlived(self._final.since)):
+            oldest = self._final.oldest()
+            if oldest is None or not (self._too_much() or self._outlived(oldest[1])):
                 return
-            self._remove(job_id)
+            self._remove(oldest[0])
             removed += 1
 
     def _too_much(self) -> bool:
@@ -289,7 +288,7 @@ class JobStore:
         for name, index in self._indexes.items():
             if (value := getattr(job, name)) is not None:
                 index.remove(value, job.number)
-        if job.idempotency_key is not None and self._keys[job.idempotency_key] == job_id:
+        if job.idempotency_key is not None and self._keys.get(job.idempotency_key) == job_id:
             del self._keys[job.idempotency_key]
         if job.retry_of is not None:
             self._retries[job.retry_of] -= 1

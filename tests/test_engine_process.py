@@ -26,7 +26,8 @@ from jobrunner import (
     RetryableError,
     RetryPolicy,
 )
-from jobrunner.engines.process import ProcessDied, ProcessEngine, check_importable
+from jobrunner.engines.process import ProcessEngine, check_importable
+from jobrunner.errors import ProcessDied
 from jobrunner.jobs import Job, JobError
 from jobrunner.signatures import make_handler
 from tests import process_handlers as handlers

@@ -68,7 +68,8 @@ def test_the_defaults_in_the_table_are_the_defaults() -> None:
     assert stated["jobs that wait"] == f"{limits.max_pending:,}, 256 MB of params"
     assert stated["event loop blocked"] == f"named after {runner['watchdog'].default:g} s"
     assert stated["handlers that refuse to end"].startswith(f"{limits.max_stuck};")
-    assert stated["retries of a type that come due"].startswith(f"{RetryPolicy().budget:g} a second")
+    budget = f"{RetryPolicy().budget:g} a second"
+    assert stated["retries of a type that come due"].startswith(budget)
     assert (limits.max_params, limits.max_metadata, limits.max_result) == (2**18, 2**14, 2**20)
     assert stated["events of a job, their text"] == f"{limits.max_events:,}, 5 MB"
     assert limits.max_text == 5_000_000

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from jobrunner.errors import UsageError
-from jobrunner.single import ForkedRunner, SeveralWorkers, check_process, claim
+from jobrunner.errors import ForkedRunner, SeveralWorkers, UsageError
+from jobrunner.single import check_process, claim
 
 APP = """
 from contextlib import asynccontextmanager

@@ -90,8 +90,8 @@ def test_view_is_the_same_job_in_python() -> None:
         "status": JobStatus.RETRYING, "error": ERROR_FIELDS,
         "created_at": datetime(1970, 1, 1, 0, 16, 40, 123_000, tzinfo=UTC),
     }  # fmt: skip
-    times = ("started_at", "updated_at", "finished_at", "next_attempt_at", "run_at", "expires_at", "deadline_at",
-             "cancel_requested_at")  # fmt: skip
+    times = ("started_at", "updated_at", "finished_at", "next_attempt_at", "run_at", "expires_at",
+             "deadline_at", "cancel_requested_at")  # fmt: skip
     expected |= {name: datetime.fromisoformat(FULL[name]) for name in times}
     assert view(full_job()).model_dump() == expected
 

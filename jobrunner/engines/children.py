@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 from pydantic_core import from_json
 
 from ..context import JobContext
-from ..errors import JobRunnerError, RetryableError
+from ..errors import ProcessDied, RetryableError
 from ..processes import Tree
 from . import crossing
 from .crossing import BrokenFrame, Frames
@@ -33,12 +33,6 @@ _BOOT = (
     "import json, sys; sys.path[:], pipe, lifeline, *sys.argv[:] = json.loads(sys.argv[1]); "
     "from jobrunner.engines.child import main; main(pipe, lifeline)"
 )
-
-
-class ProcessDied(JobRunnerError):
-    """The process of a handler ended before the handler did; the message says how."""
-
-    code = "process-died"
 
 
 async def start(max_result: int, gone: Callable[["Child"], None]) -> "Child":

@@ -19,11 +19,10 @@ from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError, to_json
 
 from ..context import JobContext
-from ..errors import InvalidHandler, InvalidParams
+from ..errors import InvalidHandler, InvalidParams, ProcessDied
 from ..handlers import Handler
 from . import crossing
 from .children import LEAVE, Child, start
-from .children import ProcessDied as ProcessDied
 from .crossing import MAIN, address, frame
 
 MAX_IDLE = 4

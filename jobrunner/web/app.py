@@ -188,7 +188,7 @@ def _lifespan(runner: JobRunner) -> Callable[[Starlette], AbstractAsyncContextMa
         if runner.stats().state == "running":  # by whoever embeds both
             yield
         else:
-            async with runner:
+            async with runner.lifespan(app):
                 yield
 
     return lifespan
