@@ -229,6 +229,7 @@ class Archive:
         """Let go of a job that is here."""
         packed = self._packed.pop(job_id)
         self.size -= len(packed) + OVERHEAD
+        self._tidy()
         return heading(packed)
 
     @property
@@ -238,7 +239,6 @@ class Archive:
 
     def oldest(self) -> tuple[str, float] | None:
         """Return the id of the job that ended first, and when; None when there is none. O(1)."""
-        self._tidy()
         for place in range(self._gone, len(self._order)):
             number = self._order[place]
             if number in self._ids.numbers:

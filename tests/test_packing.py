@@ -4,6 +4,7 @@ import dataclasses
 import gc
 import math
 import sys
+import tracemalloc
 from collections.abc import Mapping
 from contextvars import copy_context
 from enum import StrEnum
@@ -107,9 +108,18 @@ def test_each_end_comes_back(status: JobStatus) -> None:
 
 def test_what_only_a_live_job_has_is_let_go() -> None:
     """A timer or the submitter's context would keep alive whatever they refer to (Q7)."""
-    job = ended(timer=Timer(lambda: None), context=copy_context(), arguments={"a": object()})
-    back = again(job)
-    assert (back.timer, back.context, back.arguments) == (None, None, None)
+    timer, new = Timer(lambda: None), state_of(make_job())
+    job = ended(timer=timer, context=copy_context(), arguments={"a": object()}, begun=1.0,
+                due_by=2.0, alarms=(timer, timer))  # fmt: skip
+    assert [state_of(again(job))[name] for name in LIVE_ONLY] == [new[name] for name in LIVE_ONLY]
+
+
+def test_nobody_can_change_what_is_kept() -> None:
+    """What a reader does to an event is seen by that reader alone."""
+    job = ended()
+    for event in again(job).log.read().events:
+        cast(dict[str, Any], event.data)["status"] = "mine"
+    assert same(job)
 
 
 def test_all_kinds_of_events_come_back() -> None:
@@ -247,6 +257,21 @@ def test_the_oldest_is_what_ended_first_of_those_left(step: int) -> None:
         remove(made, ids, victim)
         del left[victim]
     assert made.oldest() is None
+
+
+def test_q10_what_is_removed_leaves_nothing() -> None:
+    """Not even its place in the order, though the oldest of all stays for ever."""
+    made, ids, jobs = archive(1)
+    tracemalloc.start()
+    for number in range(2, 1_500):
+        job = ended(id=f"job_{number}", number=number)
+        ids.add(number, job.id)
+        made.add(job, 1.0)
+        remove(made, ids, job.id)
+    grown = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    assert (made.oldest(), len(made)) == ((jobs[0].id, 1.0), 1)
+    assert grown < 16_000
 
 
 def test_q7_the_collector_sees_nothing_of_a_packed_job() -> None:

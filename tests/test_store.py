@@ -12,7 +12,7 @@ from jobrunner import JobGone, JobNotFinal, JobNotFound, JobStatus, Retention
 from jobrunner.events import Event
 from jobrunner.jobs import Job, cancel, complete, start
 from jobrunner.pages import BLOCK
-from jobrunner.store import SWEEP, JobStore
+from jobrunner.store import RECENT, SWEEP, JobStore
 from jobrunner.timers import Timers
 from jobrunner.views import view
 from tests.records import make_job
@@ -506,6 +506,11 @@ async def test_a_key_goes_with_its_job_and_not_with_one_before() -> None:
     new = add(store, 2, idempotency_key="k")
     store.forget(old.id)
     assert store.by_key("k") is new
+    later = add(store, 3, idempotency_key="k")
+    for job in (later, new):
+        end(store, job)
+        store.forget(job.id)
+    assert store.by_key("k") is None
 
 
 @virtual_time
@@ -551,6 +556,9 @@ async def test_knows_how_fast_jobs_ended() -> None:
         end(store, add(store, number))
     assert [store.recent_ends(k) for k in (1, 3, 5, 9)] == [(1, 50), (3, 30), (5, 10), (5, 10)]
     assert store.recent_ends(0) == (0, 50)
+    for number in range(6, RECENT + 10):
+        end(store, add(store, number))
+    assert store.recent_ends(2 * RECENT) == (RECENT, 50)
 
 
 @virtual_time
