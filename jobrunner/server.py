@@ -151,7 +151,7 @@ class Server(uvicorn.Server):
         """Take no more connections, end the jobs and with them the streams, then the rest."""
         for server in self.servers:
             server.close()
-        await self._runner.stop(timeout=0.0 if self.force_exit else None)
+        await self._runner.stop()  # `handle_exit` has made it hurry, if there is a hurry
         self.force_exit = False  # the jobs have hurried; uvicorn would break what is being sent
         last = asyncio.get_running_loop().call_later(LAST_BYTES, self._drop_connections)
         try:

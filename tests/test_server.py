@@ -269,6 +269,7 @@ async def test_s1_who_comes_while_it_drains_is_refused() -> None:
         job = await runner.submit("hold", {"key": "k"})
         await gates["k reached"].wait()
         watcher = await watch(server.url, f"/jobs/{job.id}/stream", server.token)
+        await client.get("/healthz")  # its connection is kept
         server.stop()
         while runner.stats().state == "running":
             await client.get("/healthz")
@@ -288,14 +289,14 @@ async def test_s1_a_signal_while_it_drains_makes_it_hurry() -> None:
     """It was told to end without a hurry before, and the streams have their end all the same."""
     runner, gates = make_runner(shutdown_timeout=GONE_ON)
     with signals_heard():
-        async with serving(runner) as server:
+        async with serving(runner) as server, client_of(server) as client:
             job = await runner.submit("hold", {"key": "k"})
             await gates["k reached"].wait()
             watcher = await watch(server.url, f"/jobs/{job.id}/stream", server.token)
+            await client.get("/readyz")  # its connection is kept
             signal.raise_signal(INT)
-            async with client_of(server) as client:
-                while (await client.get("/readyz")).status_code == 200:
-                    pass
+            while (await client.get("/readyz")).status_code == 200:
+                pass
             signal.raise_signal(INT)
             async with asyncio.timeout(GONE_ON / 2):
                 rest = await watcher.rest()
