@@ -193,7 +193,7 @@ class JobContext:
 
         result = await commands.run_command(
             commands.command_line(command, values, shell=shell),
-            env=commands.environment(env or {}, values),
+            env=commands.environment({"JOBRUNNER_JOB_ID": self.job_id, **(env or {})}, values),
             on_output=deliver,
             cwd=cwd,
             timeout=timeout,

@@ -8,6 +8,7 @@ is swept when half of it is cancelled, so that each call is O(log n) on the aver
 import asyncio
 import heapq
 import itertools
+import math
 from collections.abc import Callable
 
 
@@ -29,6 +30,7 @@ class Timers:
         self._order = itertools.count()
         self._cancelled = 0
         self._alarm: asyncio.TimerHandle | None = None
+        self._alarm_at = math.inf  # a handle of uvloop's needn't know its time
 
     def __len__(self) -> int:
         return len(self._heap) - self._cancelled
@@ -50,7 +52,7 @@ class Timers:
         """Call `call` when the loop's clock shows `when`; equal times run in the order given."""
         timer = Timer(call)
         heapq.heappush(self._heap, (when, next(self._order), timer))
-        if self._alarm is None or when < self._alarm.when():
+        if when < self._alarm_at:
             self._arm(when)
         return timer
 
@@ -73,17 +75,17 @@ class Timers:
         self._cancelled = 0
         if self._alarm is not None:
             self._alarm.cancel()
-            self._alarm = None
+            self._alarm, self._alarm_at = None, math.inf
         self._loop = None
 
     def _arm(self, when: float) -> None:
         if self._alarm is not None:
             self._alarm.cancel()
         assert self._loop is not None, "the timers are not open"
-        self._alarm = self._loop.call_at(when, self._ring)
+        self._alarm, self._alarm_at = self._loop.call_at(when, self._ring), when
 
     def _ring(self) -> None:
-        self._alarm = None
+        self._alarm, self._alarm_at = None, math.inf
         try:
             self._call_due(self.now())
         finally:
