@@ -1,10 +1,12 @@
 """An attempt at a job: what it may take, who asked it to stop, and where it stands."""
 
 import asyncio
+import gc
 import math
 import sys
 import threading
 from dataclasses import dataclass
+from inspect import isasyncgen
 from traceback import StackSummary, format_stack
 from types import FrameType
 from typing import Any, Literal, TypeAlias
@@ -108,8 +110,15 @@ class Attempt:
             frame = next((f for f in (getattr(awaited, n, None) for n in _FRAMES) if f), None)
             if frame is not None:
                 frames.append((frame, frame.f_lineno))
-            awaited = next((a for a in (getattr(awaited, n, None) for n in _AWAITS) if a), None)
+            awaited = next((a for a in _awaits_of(awaited) if a), None)
         return clip("".join(StackSummary.extract(iter(frames)).format()), 65_536)
+
+
+def _awaits_of(awaited: Any) -> list[Any]:
+    """Return what it may wait for; only the collector knows the generator of an `anext()`."""
+    if type(awaited).__name__ in ("async_generator_asend", "async_generator_athrow"):
+        return [thing for thing in gc.get_referents(awaited) if isasyncgen(thing)]
+    return [getattr(awaited, name, None) for name in _AWAITS]
 
 
 def _current(thread: threading.Thread) -> FrameType | None:
