@@ -5,6 +5,8 @@ import ctypes
 import datetime
 import os
 import signal
+import socket
+import stat
 import subprocess
 import sys
 import threading
@@ -248,8 +250,11 @@ def leave_fork() -> int:
 
 
 async def fork_and_run_on() -> str:
-    os.fork()
-    return "once"
+    forked = os.fork()
+    if forked == 0:
+        return "fork"
+    os.waitpid(forked, 0)  # noqa: ASYNC222  # the loop is to do nothing meanwhile
+    return "original"
 
 
 def leave_thread() -> int:
@@ -293,6 +298,17 @@ def hold_lock(ctx: JobContext) -> int:
     """Stay in one call that never gives the interpreter's lock back."""
     ctx.emit(str(os.getpid()))
     return sum(range(10**13))
+
+
+def spin_without_a_lifeline(ctx: JobContext) -> None:
+    """Leave nothing but the thread that reads to see the server's end, as on other systems."""
+    for descriptor in range(3, 50):
+        try:
+            if stat.S_ISFIFO(os.fstat(descriptor).st_mode):
+                os.close(descriptor)
+        except OSError:
+            continue
+    spin(ctx)
 
 
 async def spin_in_loop(ctx: JobContext) -> None:
@@ -345,7 +361,7 @@ async def run_for_ever(ctx: JobContext) -> None:
 
 def flood(ctx: JobContext, count: int) -> None:
     for number in range(count):
-        ctx.emit(f"{number} " + "x" * 1_000)
+        ctx.log(f"{number} " + "x" * 1_000)
 
 
 def flood_from_threads(ctx: JobContext, count: int) -> None:
@@ -362,9 +378,6 @@ def flood_from_threads(ctx: JobContext, count: int) -> None:
 
 def send_garbage(data: str) -> None:
     """Write to whatever socket is open, past all manners."""
-    import socket
-    import stat
-
     for descriptor in range(3, 50):
         try:
             if stat.S_ISSOCK(os.fstat(descriptor).st_mode):
