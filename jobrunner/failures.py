@@ -9,6 +9,7 @@ import inspect
 import logging
 from collections import deque
 from contextvars import Context
+from functools import partial
 
 from .jobs import Job
 from .options import OnFailure
@@ -81,7 +82,10 @@ class Failures:
             if inspect.iscoroutinefunction(called_function(function)):
                 await function(view(job))
             else:
-                await self._threads.call(lambda: function(view(job)), f"on_failure of {job.id}")
+                call = partial(function, view(job))
+                value = await self._threads.call(call, f"on_failure of {job.id}")
+                if inspect.isawaitable(value):  # of a lambda around a coroutine function
+                    await value
         except asyncio.CancelledError:
             logger.error("on_failure of job %s (%s) was cancelled", job.id, job.type)
         except BaseException as error:  # anything may come out of it, and ends here (T1)

@@ -4,7 +4,7 @@ import asyncio
 from typing import Any
 
 from .control import Control
-from .errors import JobGone, JobNotFinal, JobNotRetryable, QueueFull
+from .errors import InvalidOption, JobNotFinal, QueueFull, RequestError
 from .handlers import Function, Handlers
 from .handles import JobHandle
 from .jobs import CancelReason, JobStatus
@@ -103,8 +103,8 @@ class Steering(Lookup):
     async def retry_failed(self, type: str | Function | None = None) -> list[JobHandle[Any]]:
         """Run the failed jobs again, each as `retry` would, the newest first.
 
-        Left out are those that were run again already, those whose params held secrets, and what
-        is more than the queue has room for: a second call goes on from there.
+        Left out are those that were run again already, those that can't be, as their params held
+        secrets, and what is more than the queue has room for: a second call goes on from there.
 
         Args:
             type: Only jobs of this type.
@@ -123,12 +123,12 @@ class Steering(Lookup):
                 if not self._store.retried(job.id):
                     try:
                         handles.append(await self.retry(job.id))
-                    except (JobNotRetryable, JobGone):
-                        continue
                     except QueueFull:
                         if not handles:
                             raise
                         return handles
+                    except (RequestError, InvalidOption):
+                        continue  # secrets, gone, or refused by what its type asks for by now
             if (cursor := page.next_cursor) is None:
                 return handles
             await asyncio.sleep(0)  # each page costs some milliseconds

@@ -96,12 +96,14 @@ class Intake:
             if max_wait == 0.0:
                 raise
         try:
-            async with asyncio.timeout(max_wait), self._turn(handler):
+            async with asyncio.timeout(max_wait) as limit, self._turn(handler):
                 while self._is_full(handler):
                     await self._store.feed.wait(self._store.feed.last)
                     self._check_open()
                 return self.accept(handler, params, options)
         except TimeoutError:
+            if not limit.expired():  # it is a validator's own
+                raise
             raise self._full(handler) from None
 
     @asynccontextmanager
@@ -208,7 +210,9 @@ class Intake:
         for name in ("session_id", "concurrency_key", "metadata"):
             if (value := getattr(job, name)) is not None:
                 options[name] = value
-        return self.accept(handler, handler.given(job.params), options, retry_of=job.id)[0]
+        behind = handler.name in self._lines
+        given = handler.given(job.params)
+        return self.accept(handler, given, options, retry_of=job.id, behind=behind)[0]
 
     def _known(self, key: str | None, handler: Handler, params: bytes) -> Job | None:
         job = None if key is None else self._store.by_key(key)

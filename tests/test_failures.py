@@ -260,6 +260,22 @@ async def test_t14_it_sees_no_job_s_context() -> None:
     assert sorted(seen) == [(n, "nobody") for n in range(30)]
 
 
+async def test_a_lambda_around_a_coroutine_function_is_awaited() -> None:
+    """`lambda job: alert(job, "ops")` is how a second argument is given; it was never awaited."""
+    said: list[str] = []
+    came = asyncio.Event()
+
+    async def alert(job: JobView, channel: str) -> None:
+        said.append(f"{job.type} to {channel}")
+        came.set()
+
+    async with new_runner(lambda job: alert(job, "ops"), now=_no_time) as runner:
+        await runner.submit("fail")
+        async with asyncio.timeout(5.0):
+            await came.wait()
+    assert said == ["fail to ops"]
+
+
 # --- what it can't do ---------------------------------------------------------------------------
 
 
@@ -611,6 +627,27 @@ async def test_jobs_that_held_secrets_are_left_out() -> None:
         plain = await runner.submit("mail", {"n": 2})
         await runner.drain()
         assert [h.view().retry_of for h in await runner.retry_failed()] == [plain.id]
+
+
+@virtual_time
+async def test_a_job_that_its_type_would_refuse_by_now_is_left_out() -> None:
+    """One customer who is gone must not keep the others' jobs from being run again."""
+    runner, gone = JobRunner(now=unix_now, seed=1), set()
+
+    def key(params: dict[str, Any]) -> None:
+        if params["customer"] in gone:
+            raise KeyError("no such customer")
+
+    @runner.job(concurrency_key=key)
+    async def bill(customer: int) -> None:
+        raise PermanentError("down")
+
+    async with runner:
+        failed = [await runner.submit(bill, {"customer": n}) for n in range(3)]
+        await runner.drain()
+        gone.add(1)
+        handles = await runner.retry_failed()
+        assert [h.view().retry_of for h in handles] == [failed[2].id, failed[0].id]
 
 
 @virtual_time

@@ -2,9 +2,10 @@
 
 import asyncio
 from collections.abc import Awaitable
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
+from pydantic import AfterValidator
 
 from jobrunner import InvalidOption, InvalidParams, JobRunner, Limits, QueueFull, RunnerStopped
 from tests.serving import in_process, problem
@@ -330,3 +331,42 @@ async def test_what_needs_no_room_does_not_wait_for_it() -> None:
         assert asyncio.get_running_loop().time() == 1.0
         patient.cancel()
         await asyncio.wait([patient])
+
+
+@virtual_time
+async def test_a_job_that_is_run_again_does_not_pass_who_waits() -> None:
+    """A click on "retry" is a newcomer like any other."""
+    async with new_runner(Limits()) as runner:
+        ended = await runner.submit("small")
+        await ended.wait()
+        runner.pause()
+        first = [await runner.submit("small") for _ in range(2)]
+        patient = waiting(runner.submit("small", {"n": 1}, max_wait=None))
+        await asyncio.sleep(1.0)
+        await first[0].cancel()
+        await refusal(runner.retry(ended.id))
+        assert (await patient).outcome == "created"
+
+
+@virtual_time
+async def test_a_timeout_in_a_validator_is_no_full_queue() -> None:
+    """It looked something up that didn't answer; the caller has to hear of that."""
+    runner, reachable = new_runner(Limits(max_pending=1)), True
+
+    def look_up(n: int) -> int:
+        if not reachable:
+            raise TimeoutError("the directory does not answer")
+        return n
+
+    @runner.job
+    async def checked(n: Annotated[int, AfterValidator(look_up)]) -> None: ...
+
+    async with runner:
+        runner.pause()
+        first = await runner.submit("checked", {"n": 1})
+        patient = waiting(runner.submit("checked", {"n": 2}, max_wait=60.0))
+        await asyncio.sleep(1.0)
+        reachable = False
+        await first.cancel()
+        with pytest.raises(TimeoutError, match="the directory does not answer"):
+            await patient
