@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable
 
 from . import jobs
-from .jobs import Job, JobError
+from .jobs import Job, JobError, JobStatus
 from .queue import JobQueue
 from .store import JobStore
 from .timers import Timers
@@ -70,7 +70,8 @@ class Endings:
         if not job.is_final:
             jobs.fail(job, self._now(), JobError.from_limit("lost", detail, attempt=job.attempt))
         self._save(job)
-        self._failed(job)
+        if job.status is JobStatus.FAILED:  # a fault may have come after another end
+            self._failed(job)
 
     def _save(self, job: Job) -> None:
         for alarm in job.alarms:
