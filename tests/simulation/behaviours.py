@@ -12,6 +12,8 @@ from typing import Any
 
 from jobrunner import JobContext, PermanentError, RetryableError
 
+from . import hostile
+from .faults import Faults
 from .world import CLIENT, World
 
 Behaviour = Callable[["Behaviours", JobContext], Awaitable[object]]
@@ -37,8 +39,9 @@ class Behaviours:
         """A generator: a few pieces, then the plan."""
         with self._inside(ctx):
             for piece in range(_n(ctx)):
+                self.world.sign(ctx)
                 yield f"piece {piece}"
-                await asyncio.sleep(0)
+                await self._step(ctx, "handler.piece")
             await PLANS[ctx.metadata["plan"]](self, ctx)
 
     @contextmanager
@@ -59,19 +62,53 @@ class Behaviours:
         finally:
             world.active -= 1
 
+    async def _fault(self, ctx: JobContext, place: str) -> None:
+        """Have something go wrong here, if this is such a scenario."""
+        kind = self.world.faults.strike(place)
+        if kind == "raise":
+            raise self.world.faults.error(place)
+        if kind == "delay":
+            self.world.resisting.add(ctx.job_id)
+            await asyncio.sleep(0.5)
+        elif kind == "cancel":
+            task = asyncio.current_task()
+            assert task is not None
+            task.cancel()
+            await asyncio.sleep(0)
+
+    async def _step(self, ctx: JobContext, place: str) -> None:
+        """Let others run, and perhaps more than that."""
+        await asyncio.sleep(0)
+        if place in self.world.faults.active:
+            await self._fault(ctx, place)
+
+    async def _hung(self, ctx: JobContext) -> None:
+        """Wait for longer than anybody wants."""
+        await self._step(ctx, "handler.gate")
+        await self.world.gate()
+
+    async def _pause(self, ctx: JobContext) -> None:
+        if seconds := ctx.metadata["seconds"]:
+            await asyncio.sleep(seconds)
+        if "handler.pause" in self.world.faults.active:
+            await self._fault(ctx, "handler.pause")
+
     async def _return(self, ctx: JobContext) -> object:
+        if "handler.entry" in self.world.faults.active:
+            await self._fault(ctx, "handler.entry")
         return {"attempt": ctx.attempt}
 
     async def _tick(self, ctx: JobContext) -> object:
         for i in range(_n(ctx)):
+            self.world.sign(ctx)
             ctx.step(i + 1, _n(ctx), "ticking")
-            await asyncio.sleep(0)
+            await self._step(ctx, "handler.tick")
         return None
 
     async def _fail(self, ctx: JobContext) -> object:
         await self._pause(ctx)
         if ctx.attempt <= _n(ctx):
-            raise RuntimeError(f"attempt {ctx.attempt}")
+            raise hostile.error(self.world.faults)
         return "at last"
 
     async def _told_to_retry(self, ctx: JobContext) -> object:
@@ -79,24 +116,53 @@ class Behaviours:
             raise RetryableError("later", retry_after=ctx.metadata["seconds"])
         return "at last"
 
+    async def _refused(self, ctx: JobContext) -> object:
+        """An HTTP API says no, or not now."""
+        await self._pause(ctx)
+        if ctx.attempt <= _n(ctx):
+            raise hostile.Refused((503, 429, 404, 401)[_n(ctx)], ctx.metadata["seconds"])
+        return "at last"
+
     async def _refuse(self, ctx: JobContext) -> object:
         raise PermanentError("never")
 
     async def _sleep(self, ctx: JobContext) -> object:
+        """Return in the tick of whatever comes after so many seconds."""
         await asyncio.sleep(ctx.metadata["seconds"])
         return "slept"
 
+    async def _talk(self, ctx: JobContext) -> object:
+        """Give a sign of life twice a second."""
+        for i in range(2 * _n(ctx)):
+            await asyncio.sleep(0.4)
+            self.world.sign(ctx)
+            ctx.progress(i, hostile_text(self.world))
+        return "talked"
+
+    async def _extend(self, ctx: JobContext) -> object:
+        """Ask for more time, and use it; or a bit more than that."""
+        seconds = ctx.metadata["seconds"] or 0.5
+        for _ in range(_n(ctx)):
+            self.world.sign(ctx)
+            self.world.extended(ctx, seconds)
+            ctx.extend_timeout(seconds)
+            await asyncio.sleep(seconds)
+        await self._pause(ctx)
+        return "extended"
+
     async def _hang(self, ctx: JobContext) -> object:
-        await self.world.gate()
+        await self._hung(ctx)
         return "released"
 
     async def _swallow(self, ctx: JobContext) -> object:
         """Ignore so many requests to stop."""
         for _ in range(_n(ctx)):
             try:
-                await self.world.gate()
+                await self._hung(ctx)
             except asyncio.CancelledError:
-                ctx.log("swallowed")
+                self.world.sign(ctx)
+                ctx.log("swallowed", field=self._field())
+                await self._step(ctx, "handler.swallow")
         await self._pause(ctx)
         return "swallowed"
 
@@ -106,13 +172,14 @@ class Behaviours:
             try:
                 await self.world.gate()
             except asyncio.CancelledError:
+                self.world.sign(ctx)
                 ctx.progress(50, "no")
         return "late"
 
     async def _spiteful(self, ctx: JobContext) -> object:
         """Fail in another way when asked to stop."""
         try:
-            await self.world.gate()
+            await self._hung(ctx)
         except asyncio.CancelledError:
             raise RuntimeError("I was busy") from None
         return "released"
@@ -120,10 +187,19 @@ class Behaviours:
     async def _tidy(self, ctx: JobContext) -> object:
         """Take time to clean up."""
         try:
-            await self.world.gate()
+            await self._hung(ctx)
         finally:
+            await self._step(ctx, "handler.cleanup")
             await self._pause(ctx)
         return "tidy"
+
+    async def _messy(self, ctx: JobContext) -> object:
+        """Fail while cleaning up."""
+        try:
+            await self._pause(ctx)
+        finally:
+            await self._step(ctx, "handler.cleanup")
+            raise RuntimeError("the broom broke")
 
     async def _leak(self, ctx: JobContext) -> object:
         await self._pause(ctx)
@@ -135,39 +211,62 @@ class Behaviours:
 
     async def _report(self, ctx: JobContext) -> object:
         for i in range(_n(ctx) + 2):
+            self.world.sign(ctx)
             ctx.progress(i * 10, f"at {i}")
-            ctx.log("line", i=i)
+            ctx.log("line", i=i, field=self._field())
             ctx.emit("x" * 10 * i)
             await asyncio.sleep(0)
         await self._pause(ctx)
         return None
 
     async def _odd_value(self, ctx: JobContext) -> object:
-        return object() if _n(ctx) % 2 else "x" * 300
+        return hostile.result(self.world.faults) if _n(ctx) % 2 else "x" * 300
 
-    async def _pause(self, ctx: JobContext) -> None:
-        seconds = ctx.metadata["seconds"]
-        if seconds:
-            await asyncio.sleep(seconds)
+    def _field(self) -> object:
+        faults = self.world.faults
+        return hostile.Text(faults.arm("field.repr")) if faults.wants("field.repr") else 1
+
+
+def hostile_text(world: World) -> str:
+    """Return a text that may not be one."""
+    if world.faults.wants("message.str"):
+        text: Any = hostile.Text(world.faults.arm("message.str"))
+        return text  # type: ignore[no-any-return]  # that is the point
+    return "talking"
 
 
 PLANS: dict[str, Behaviour] = {
     name: getattr(Behaviours, f"_{name}")
     for name in (
-        "return", "tick", "fail", "told_to_retry", "refuse", "sleep", "hang", "swallow",
-        "stubborn", "spiteful", "tidy", "leak", "exit", "report", "odd_value",
+        "return", "tick", "fail", "told_to_retry", "refused", "refuse", "sleep", "talk", "extend",
+        "hang", "swallow", "stubborn", "spiteful", "tidy", "messy", "leak", "exit", "report",
+        "odd_value",
     )
 }  # fmt: skip
 
 
-RESISTING = ("swallow", "stubborn", "tidy")
+PLAN_NAMES = list(PLANS)
+RESISTING = ("swallow", "stubborn", "tidy", "messy")
 """Plans that may go on after they were asked to stop; all others stop at once."""
 
 
-def draw_plan(random: Random, client: str) -> dict[str, Any]:
-    """Return the metadata of a job that does something."""
+LEADING_TO = {
+    "handler.entry": ("return",), "handler.tick": ("tick",), "handler.piece": ("return",),
+    "handler.pause": ("sleep", "fail", "tidy", "leak"), "handler.cleanup": ("tidy", "messy"),
+    "handler.gate": ("hang", "tidy"), "handler.swallow": ("swallow",), "error.str": ("fail",),
+    "error.status": ("fail",), "error.retry_after": ("fail",), "result.repr": ("odd_value",),
+    "result.items": ("odd_value",), "field.repr": ("report",), "message.str": ("talk",),
+    "user.retry_if": ("fail", "refused"),
+}  # fmt: skip
+"""Plans that come by a place where something can go wrong."""
+
+
+def draw_plan(random: Random, faults: Faults, client: str) -> dict[str, Any]:
+    """Return the metadata of a job that does something, rather where something goes wrong."""
+    leading = [plan for place in faults.active for plan in LEADING_TO.get(place, ())]
+    plans = leading if leading and random.random() < 0.5 else PLAN_NAMES
     return {
-        "plan": random.choice(list(PLANS)),
+        "plan": random.choice(plans),
         "n": random.randint(0, 3),
         "seconds": random.choice((0, 0, 0.5, 1, 1, 2, 3)),
         "client": client,

@@ -1,13 +1,13 @@
 """Clients that do what clients do, at random, and know what has to come of each call."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from random import Random
 from typing import Any
 
 from jobrunner import (
-    Event,
-    IdempotencyKeyReused,
+    InvalidOption,
+    InvalidParams,
     JobCancelled,
     JobFailed,
     JobGone,
@@ -20,8 +20,10 @@ from jobrunner import (
 )
 from jobrunner.jobs import Job
 
-from .behaviours import draw_plan
-from .world import CLIENT, Stream, Wait, World
+from . import hostile, watchers
+from .faults import Injected, InjectedExit
+from .submits import draw_request, submit
+from .world import CLIENT, WAITING, Wait, World
 
 PAUSES = (0, 0, 0, 0, 0.5, 0.5, 1, 1, 2)
 GONE = (JobGone, JobNotFound)
@@ -52,101 +54,74 @@ class Client:
             await operation(self)
 
     async def submit(self) -> None:
-        options, type_name = (
-            self._options(),
-            self.random.choice(("once", "once", "again", "pieces")),
-        )
-        refused, known = self._expected(options.get("idempotency_key"), type_name)
-        try:
-            handle = await self.runner.submit(type_name, **options)
-        except (QueueFull, RunnerStopped, IdempotencyKeyReused) as error:
-            self.world.require(type(error) is refused, "wrong refusal", repr(error), refused)
-            return
-        self.world.require(refused is None, "not refused", refused)
-        self.world.require((handle.outcome == "replayed") == (known is not None), "replayed or not", handle.id)
-        if known is None:
-            self.world.accepted(handle)
+        """Submit a job; one with a patient request lets the client go on."""
+        request = draw_request(self.world, self.random, self.name)
+        if request.max_wait == 0.0:
+            await submit(self.world, request)
         else:
-            self.world.require(handle.id == known.id, "the key's job is another", known.number)
-
-    def _options(self) -> Any:
-        draw = self.random
-        options: dict[str, Any] = {"metadata": draw_plan(draw, self.name)}
-        if draw.random() < 0.3:
-            options["delay"] = draw.choice((0.5, 1, 2, 3))
-        if draw.random() < 0.3:
-            options["priority"] = draw.randint(-2, 2)
-        if draw.random() < 0.4:
-            options["timeout"] = draw.choice((0.5, 1, 2, None))
-        if draw.random() < 0.3:
-            options["session_id"] = draw.choice("ab")
-        if draw.random() < 0.3:
-            options["idempotency_key"] = draw.choice("kl")
-        return options
-
-    def _expected(
-        self, key: str | None, type_name: str
-    ) -> tuple[type[Exception] | None, Job | None]:
-        """Return the error that a submit has to raise, or the job that it has to find."""
-        if self.runner.stats().state != "running":
-            return RunnerStopped, None
-        for job in self.world.jobs:
-            if key is not None and job.idempotency_key == key and self.world.kept(job):
-                return (None, job) if job.type == type_name else (IdempotencyKeyReused, None)
-        return (QueueFull if self._full() else None), None
-
-    def _full(self) -> bool:
-        jobs = self.runner.stats().jobs
-        waiting = jobs[JobStatus.PENDING] + jobs[JobStatus.RETRYING]
-        return waiting >= self.runner.limits.max_pending
+            await self._sometimes_cancelled("client.submit", submit(self.world, request))
 
     async def cancel(self) -> None:
+        """Cancel a job."""
         if (handle := self.world.pick(self.random)) is None:
             return
-        before, kept = handle.status, self.world.kept(self.runner_record(handle))
+        before, kept = handle.status, self.world.kept(self.world.job_of(handle))
         try:
-            after = (await handle.cancel("not needed")).status
+            after = (await handle.cancel(self._note())).status
         except GONE:
             self.world.require(not kept, "a kept job is gone for cancel", handle.id)
             return
-        waiting = before in (JobStatus.PENDING, JobStatus.RETRYING)
-        expected = JobStatus.CANCELLED if waiting else before
-        lost = self.world.faults > 0 and after is JobStatus.CANCELLED
+        except (Injected, InjectedExit):
+            return  # the note can't be read
+        expected = JobStatus.CANCELLED if before in WAITING else before
+        lost = self.world.broken > 0 and after is JobStatus.CANCELLED
         known = kept or handle.view().finished_at is not None  # a handle knows how its job ended
         self.world.require(known and (after is expected or lost), "cancel answers", before, after)
-        if before in (JobStatus.PENDING, JobStatus.RETRYING, JobStatus.RUNNING):
+        if before in (*WAITING, JobStatus.RUNNING):
             self.world.never_again.setdefault(handle.id, self.world.loop.time())
 
-    def runner_record(self, handle: JobHandle[Any]) -> Job:
-        """Return the handle's job, kept or not."""
-        return self.world.jobs[self.world.handles.index(handle)]
+    def _note(self) -> str:
+        faults = self.world.faults
+        note: Any = hostile.Text(faults.arm("note.str")) if faults.wants("note.str") else "enough"
+        return note  # type: ignore[no-any-return]  # that is the point
 
     async def retry(self) -> None:
+        """Run a job again."""
         if (handle := self.world.pick(self.random)) is None:
             return
-        job = self.runner_record(handle)
+        job = self.world.job_of(handle)
         running = self.runner.stats().state == "running"
-        kept, final, full = self.world.kept(job), job.is_final, self._full()
+        kept, final, full = self.world.kept(job), job.is_final, self.world.full(job.type)
         try:
             again = await self.runner.retry(handle.id)
         except (*GONE, JobNotFinal, QueueFull, RunnerStopped) as error:
             wanted = {"JobNotFinal": not final, "QueueFull": full, "RunnerStopped": not running}
             self.world.require(wanted.get(type(error).__name__, not kept), "retry", repr(error))
             return
-        self.world.require(running and kept and final and not full, "retried", job.number)
+        except (InvalidOption, InvalidParams, Injected, InjectedExit) as error:
+            self.world.require(job.type == "keyed", "an odd refusal of retry", repr(error))
+            return
+        sane = self.world.broken > 0 or (running and kept and final and not full)
+        self.world.require(sane, "retried", job.number)
         self.world.accepted(again)
         self.world.require(self.world.jobs[-1].retry_of == job.id, "retry_of", job.number)
 
+    async def retry_failed(self) -> None:
+        """Run all failed jobs again."""
+        type_name = self.random.choice((None, None, *self.world.options))
+        await self._sometimes_cancelled("client.retry_failed", retry_failed(self.world, type_name))
+
     async def forget(self) -> None:
+        """Remove a job."""
         if (handle := self.world.pick(self.random)) is None:
             return
-        job = self.runner_record(handle)
+        job = self.world.job_of(handle)
         kept = self.world.kept(job)
         try:
             await self.runner.forget(handle.id)
         except (*GONE, JobNotFinal) as error:
             refused = not job.is_final if isinstance(error, JobNotFinal) else not kept
-            self.world.require(refused, "forget", repr(error))
+            self.world.require(refused or self.world.broken > 0, "forget", repr(error))
             return
         self.world.require(kept and job.is_final, "forgot a live job", job.number)
         self.world.require(not self.world.kept(job), "forgotten and kept", job.number)
@@ -159,19 +134,19 @@ class Client:
         mode = self.random.choice(("all", "any"))
         timeout = self.random.choice((None, 0, 0.5, 2, 2))
         wait = Wait(jobs, min(1, len(jobs)) if mode == "any" else len(jobs))
-        await self._sometimes_cancelled(self._wait(wait, mode, timeout))
+        await self._sometimes_cancelled("client.wait", self._wait(wait, mode, timeout))
 
     async def _wait(self, wait: Wait, mode: Any, timeout: float | None) -> None:
         wait.jobs = [job for job in wait.jobs if self.world.kept(job)]
         wait.enough = min(wait.enough, len(wait.jobs))
-        self.world.waits.add(wait)
+        self.world.waits.append(wait)
         began = self.world.loop.time()
         try:
             waited = await self.runner.wait(
                 [job.id for job in wait.jobs], mode=mode, timeout=timeout
             )
         finally:
-            self.world.waits.discard(wait)
+            self.world.waits.remove(wait)
         took = self.world.loop.time() - began
         over = len(waited.done) >= wait.enough
         self.world.require(over or timeout is not None, "a wait ended early", mode)
@@ -182,7 +157,7 @@ class Client:
         """Wait for a job's value."""
         if (handle := self.world.pick(self.random)) is not None:
             timeout = self.random.choice((0, 0.5, 2, 2, 9))
-            await self._sometimes_cancelled(self._result(handle, timeout))
+            await self._sometimes_cancelled("client.result", self._result(handle, timeout))
 
     async def _result(self, handle: JobHandle[Any], timeout: float) -> None:
         status: JobStatus | None
@@ -197,71 +172,44 @@ class Client:
             status = None
         self.world.require(status in (None, handle.status), "result against status", status)
 
-    async def _sometimes_cancelled(self, waiting: Coroutine[Any, Any, None]) -> None:
+    async def _sometimes_cancelled(self, place: str, waiting: Coroutine[Any, Any, None]) -> None:
         """Await it, or cancel it meanwhile: a waiter never touches the job (T6)."""
         task = asyncio.create_task(waiting, name="client")
-        if self.random.random() < 0.5:
-            await asyncio.wait([task])
-        else:
+        if self.random.random() < 0.25 or place in self.world.faults.active:
             for _ in range(self.random.randint(0, 5)):
                 await asyncio.sleep(0)
             await asyncio.sleep(self.random.choice(PAUSES))
-            task.cancel()
-            await asyncio.wait([task])
+            if not task.done():
+                self.world.faults.strike(place)
+                task.cancel()
+        await asyncio.wait([task])
         if not task.cancelled() and (error := task.exception()) is not None:
             self.world.require(False, "a wait raised", repr(error))
 
     async def follow(self) -> None:
         """Follow a job's events from some number on."""
-        if (handle := self.world.pick(self.random)) is None:
-            return
-        job = self.runner_record(handle)
-        after = self.random.choice((0, 0, self.random.randint(0, job.log.last + 2)))
-        stream = Stream(job, after, slow=self.random.random() < 0.2)
-        self.world.streams.append(stream)
-        stream.task = asyncio.create_task(self._follow(handle, stream), name="client")
-        if self.random.random() < 0.1:
-            await asyncio.sleep(self.random.choice(PAUSES))
-            stream.given_up = True
-            stream.task.cancel()
-
-    async def _follow(self, handle: JobHandle[Any], stream: Stream) -> None:
-        async for event in handle.events(stream.after):
-            stream.seen.append(event)
-            if stream.slow:
-                await asyncio.sleep(1)
+        if (handle := self.world.pick(self.random)) is not None:
+            job = self.world.job_of(handle)
+            after = self.random.choice((0, 0, self.random.randint(0, job.log.last + 2)))
+            slow = self.random.random() < 0.2
+            stream = watchers.follow(self.world, handle, job, after, slow=slow)
+            strike = self.world.faults.strikes("client.events")
+            if strike or self.random.random() < 0.1:
+                await asyncio.sleep(self.random.choice(PAUSES))
+                stream.give_up()
 
     async def follow_all(self) -> None:
         """Follow what happens to all jobs, until the runner stops."""
         if self.runner.stats().state == "running":
-            feed = asyncio.create_task(self._follow_all(self.runner.events()), name="client")
-            self.world.feeds.append(feed)
-
-    async def _follow_all(self, events: AsyncIterator[Event]) -> None:
-        last: dict[str, int] = {}
-        async for event in events:
-            if event.type == "gap":
-                continue
-            newer = event.seq > last.get(event.job_id, 0)
-            self.world.require(newer, "the feed goes back", event.seq)
-            last[event.job_id] = event.seq
+            feed = watchers.follow_all(self.world)
+            if self.world.faults.strikes("client.feed"):
+                await asyncio.sleep(self.random.choice(PAUSES))
+                feed.cancel()
 
     async def list(self) -> None:
         """Page through the jobs while they change."""
-        session, limit = self.random.choice((None, "a")), self.random.choice((1, 2, 3, 4, 64))
-        at_first = [job for job in self.world.jobs if session in (None, job.session_id)]
-        numbers: list[int] = []
-        cursor: str | None = None
-        while True:
-            page = self.runner.page(session_id=session, limit=limit, cursor=cursor)
-            numbers.extend(job.number for job in page.jobs)
-            self.world.require(len(page.jobs) <= limit, "a long page", len(page.jobs))
-            if (cursor := page.next_cursor) is None:
-                break
-            await asyncio.sleep(self.random.choice((0, 0, 0.5)))
-        self.world.require(numbers == sorted(set(numbers), reverse=True), "order of pages", numbers)
-        missed = [j.number for j in at_first if self.world.kept(j) and j.number not in numbers]
-        self.world.require(not missed, "pages left out", missed)
+        limit = self.random.choice((1, 2, 3, 4, 64))
+        await watchers.page(self.world, self.random, self.random.choice((None, "a")), limit)
 
     async def pause(self) -> None:
         """Pause the runner for a while."""
@@ -274,11 +222,40 @@ class Client:
         self.world.resize(self.random.randint(1, 4))
 
 
+async def retry_failed(world: World, type_name: str | None) -> None:
+    """Run failed jobs again, all that there is room for."""
+    before = [job for job in world.jobs if _can_be_retried(world, job, type_name)]
+    world.hidden_submits += 1
+    try:
+        handles = await world.runner.retry_failed(type_name)
+    except (QueueFull, RunnerStopped, InvalidOption, InvalidParams, Injected, InjectedExit):
+        return
+    finally:
+        world.discover()
+        world.hidden_submits -= 1
+    made = {handle.id: world.job_of(world.handles[_place(world, handle.id)]) for handle in handles}
+    origins = [job.retry_of for job in made.values()]
+    world.require(len(set(origins)) == len(origins), "retried twice", origins)
+    again = {job.retry_of for job in world.jobs}
+    missed = [j for j in before if world.kept(j) and j.id not in again]
+    full = any(world.full(job.type) for job in missed)
+    world.require(not missed or full, "not retried", [job.number for job in missed])
+
+
+def _can_be_retried(world: World, job: Job, type_name: str | None) -> bool:
+    right = type_name in (None, job.type) and job.status is JobStatus.FAILED
+    return right and job.log.closed and world.kept(job)
+
+
+def _place(world: World, job_id: str) -> int:
+    return next(i for i, handle in enumerate(world.handles) if handle.id == job_id)
+
+
 Operation = Callable[[Client], Awaitable[None]]
 _WEIGHED: dict[Operation, int] = {
-    Client.submit: 50, Client.cancel: 16, Client.retry: 6, Client.forget: 6, Client.wait: 10,
-    Client.result: 6, Client.follow: 14, Client.follow_all: 3, Client.list: 4, Client.pause: 5,
-    Client.resize: 6,
+    Client.submit: 56, Client.cancel: 14, Client.retry: 6, Client.forget: 6, Client.wait: 8,
+    Client.result: 6, Client.follow: 10, Client.follow_all: 3, Client.list: 4, Client.pause: 5,
+    Client.resize: 6, Client.retry_failed: 4,
 }  # fmt: skip
 OPERATIONS = tuple(_WEIGHED)
 WEIGHTS = tuple(_WEIGHED.values())

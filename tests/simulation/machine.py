@@ -28,7 +28,7 @@ from jobrunner import (
     UnknownJobType,
 )
 from jobrunner.jobs import Job
-from jobrunner.submission import SubmitOptions
+from jobrunner.submit_options import SubmitOptions
 
 from .loop import EPOCH, SimulatedLoop, unix_now
 from .model import KINDS, Entry, Model, Options, Outcome

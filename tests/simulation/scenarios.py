@@ -10,15 +10,18 @@ import hashlib
 from random import Random
 from typing import Any
 
-from jobrunner import JobRunner, Limits, QueueFull, Retention, RetryPolicy
+from jobrunner import QueueFull
 
-from .behaviours import Behaviours
+from .bounds import Bounds
 from .clients import Client
+from .histories import Histories
 from .invariants import Invariants
 from .loop import SimulatedLoop, simulate
+from .runners import draw_limits, draw_retention, draw_runner
+from .stops import Stops
 from .world import World
 
-CROWD = 0.02
+CROWD = 0.01
 """How often a client submits enough jobs at once for tables to be swept and blocks to be filled."""
 MEMORY = 0.02
 """How often a scenario collects garbage in the middle, which unreferenced tasks don't survive."""
@@ -34,23 +37,17 @@ class Scenario:
     def __init__(self, seed: int) -> None:
         draw = self.random = Random(seed)
         self.seed = seed
-        self.grace = draw.choice((0, 0.5, 1, 1))
-        self.shutdown = draw.choice((0, 0.5, 2))
-        self.world = World(seed, fault_rate=draw.choice((0, 0, 0, 0.1)))
-        self.retention = Retention(
-            max_age=draw.choice((None, None, 0, 1, 4)),
-            max_jobs=draw.choice((None, None, 0, 1, 3)),
-            max_tombstones=draw.choice((0, 2, 100)),
-        )
-        self.limits = Limits(
-            max_pending=draw.choice((2, 4, 500, 500)),
-            max_events=draw.choice((1, 3, 100, 100)),
-            max_text=draw.choice((20, 1000)),
-            max_feed=draw.choice((2, 50)),
-            max_result=200,
-        )
-        self.world.runner = self._runner()
-        self.checks = Invariants(self.world, self.retention, self.limits, self.grace)
+        grace, shutdown = draw.choice((0, 0.5, 1, 1)), draw.choice((0, 0.5, 2))
+        retention, limits = draw_retention(draw), draw_limits(draw)
+        world = self.world = World(seed)
+        world.runner = draw_runner(
+            world, draw, retention=retention, limits=limits,
+            cancel_grace=grace, shutdown_timeout=shutdown,
+        )  # fmt: skip
+        self.stops = Stops(world, draw, grace=grace, shutdown=shutdown)
+        self.bounds = Bounds(world, grace)
+        self.checks = Invariants(world, retention, limits, self.bounds)
+        self.histories = Histories(world, limits, grace)
 
     def run(self) -> str:
         """Play it and return a hash of all that happened.
@@ -68,29 +65,6 @@ class Scenario:
                                       for event in job.log.read(0).events)]  # fmt: skip
         return hashlib.sha256("\n".join(trace).encode()).hexdigest()
 
-    def _runner(self) -> JobRunner:
-        draw = self.random
-        workers = draw.randint(1, 3)
-        runner = JobRunner(
-            workers=workers,
-            timeout=draw.choice((None, 1, 3)),
-            retention=self.retention,
-            limits=self.limits,
-            cancel_grace=self.grace,
-            shutdown_timeout=self.shutdown,
-            watchdog=None,
-            now=self.world.now,
-            seed=self.seed,
-        )
-        handlers = Behaviours(self.world)
-        retry_on = draw.choice(((Exception,), (BaseException,)))
-        retry = RetryPolicy(max_attempts=3, base=draw.choice((0, 1)), cap=2, retry_on=retry_on)
-        runner.job("once")(handlers.once)
-        runner.job("again", retry=retry)(handlers.again)
-        runner.job("pieces", timeout=2)(handlers.pieces)
-        self.world.ceiling = workers
-        return runner
-
     async def _main(self) -> None:
         loop = asyncio.get_running_loop()
         assert isinstance(loop, SimulatedLoop)
@@ -100,7 +74,7 @@ class Scenario:
         try:
             await self._season()
             if self.random.random() < 0.15 and not self.world.failures:
-                self.world.calm = False
+                self.world.faults.calm = False
                 await self._season()
             await self._end()
         finally:
@@ -108,6 +82,7 @@ class Scenario:
 
     async def _season(self) -> None:
         """From start to stop."""
+        self.bounds.begin()
         await self.world.runner.__aenter__()
         clients = [
             asyncio.create_task(Client(self.world, f"{i}").run(), name="client")
@@ -118,9 +93,7 @@ class Scenario:
         if self.random.random() < MEMORY:
             await asyncio.sleep(self.random.choice((0, 0.5, 1.0)))
             gc.collect()
-        endings = (self._drain, self._drain, self._stop, self._leave, self._torn, self._twice)
-        await self.random.choice(endings)(clients)
-        self.world.require(self.world.runner.stats().state == "stopped", "not stopped")
+        await self.stops.one(clients)
         await self._clients_end(clients)
 
     async def _crowd(self) -> None:
@@ -151,77 +124,20 @@ class Scenario:
             _, late = await asyncio.wait(following, timeout=1000)
             self.world.require(not late, "streams never end", len(late))
 
-    async def _drain(self, clients: "list[asyncio.Task[None]]") -> None:
-        """The clients come to their end, the faults stop, and every job ends."""
-        await asyncio.wait(clients, timeout=self.random.choice((1, 5, 20)))
-        self.world.release()
-        await asyncio.wait(clients)
-        try:
-            async with asyncio.timeout(1000):
-                await self.world.runner.drain()
-        except TimeoutError:
-            self.world.require(False, "drain never ends", self.world.runner.stats())
-        await self._timed_stop(None)
-
-    async def _stop(self, clients: "list[asyncio.Task[None]]") -> None:
-        """Stop in the middle."""
-        await self._some_time()
-        await self._timed_stop(self.random.choice((None, 0, 1)))
-
-    async def _leave(self, clients: "list[asyncio.Task[None]]") -> None:
-        """Leave the block with an error: nothing is waited for."""
-        await self._some_time()
-        error = RuntimeError("from the block")
-        leaving = self.world.runner.__aexit__(RuntimeError, error, None)
-        await self.world.bounded(leaving, 2 * self.grace, "leaving")
-
-    async def _torn(self, clients: "list[asyncio.Task[None]]") -> None:
-        """Be cancelled while stopping: nobody is waited for any more."""
-        await self._some_time()
-        self.world.stops.append(self.world.now())
-        stopping = asyncio.create_task(self.world.runner.stop(timeout=5), name="client")
-        await self._some_time()
-        stopping.cancel()
-        self.world.torn = True
-        await asyncio.wait([stopping])
-        if self.world.runner.stats().state == "running":
-            await self._timed_stop(0)  # it was cancelled before its first step
-        for _ in range(4):
-            await asyncio.sleep(0)
-
-    async def _twice(self, clients: "list[asyncio.Task[None]]") -> None:
-        """Stop while stopping, in a hurry."""
-        await self._some_time()
-        self.world.stops.append(self.world.now())
-        stopping = asyncio.create_task(self.world.runner.stop(timeout=50), name="client")
-        await self._some_time()
-        await self._timed_stop(0)
-        await asyncio.wait([stopping])
-
-    async def _some_time(self) -> None:
-        await asyncio.sleep(self.random.choice((0, 0.5, 1, 1, 2, 3)))
-        for _ in range(self.random.randint(0, 4)):
-            await asyncio.sleep(0)
-
-    async def _timed_stop(self, timeout: float | None) -> None:
-        wait = self.shutdown if timeout is None else timeout
-        stopping = self.world.runner.stop(timeout=timeout)
-        await self.world.bounded(stopping, wait + 2 * self.grace, "stop")
-
     async def _end(self) -> None:
         """Stuck handlers end at last, too late for anything, and the loop is as it was before."""
-        self.checks.at_end()
+        self.histories.check()
         self.world.release()
         for _ in range(5):
             await asyncio.sleep(10)
-        self.checks.at_end()
+        self.histories.check()
         self.checks.nothing_left()
         stats = self.world.runner.stats()
         self.world.require(stats.stuck == stats.busy == self.world.active == 0, "left", stats)
-        settled_by_handler = 0 if self.world.faulty == "jobrunner worker" else self.world.faults
-        restarts = stats.worker_restarts + settled_by_handler
-        self.world.require(restarts >= self.world.faults, "a worker died silently", stats)
-        dead = stats.worker_restarts if not self.world.faults else 0
+        broken, active = self.world.broken, self.world.faults.active
+        died = broken if "clock.job" not in active else 0
+        self.world.require(stats.worker_restarts >= died, "a worker died silently", stats)
+        dead = stats.worker_restarts if not broken else 0
         self.world.require(not dead, "a worker died without a fault", stats)
         timers = self.world.loop.timers()
         self.world.require(not timers, "timers are left", timers)

@@ -5,19 +5,24 @@ outside, so that the two can be compared.
 """
 
 import asyncio
+import itertools
+from collections import Counter, defaultdict
 from collections.abc import Awaitable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
-from jobrunner import Event, JobGone, JobHandle, JobNotFound, JobRunner
+from jobrunner import Event, JobContext, JobGone, JobHandle, JobNotFound, JobRunner, JobStatus
 from jobrunner.jobs import Job
+from jobrunner.options import TypeOptions
 
-from .loop import SimulatedLoop, unix_now
+from .faults import Faults
+from .loop import EPOCH, SimulatedLoop, unix_now
 
 CLIENT: ContextVar[str] = ContextVar("CLIENT", default="nobody")
 """Who submits; a handler must see its own submitter."""
+WAITING = (JobStatus.PENDING, JobStatus.RETRYING)
 
 
 class FaultyClock(Exception):
@@ -40,6 +45,12 @@ class Stream:
         """Number of the newest event that it saw."""
         return self.seen[-1].seq if self.seen else self.after
 
+    def give_up(self) -> None:
+        """Follow no further."""
+        assert self.task is not None
+        self.given_up = True
+        self.task.cancel()
+
 
 @dataclass(eq=False)
 class Wait:
@@ -53,28 +64,54 @@ class Wait:
         return sum(job.is_final for job in self.jobs) >= self.enough
 
 
+@dataclass(eq=False)
+class Ticket:
+    """A client that waits for room, in a line with others of its type."""
+
+    until: float
+    """When its time is over, on the loop's clock."""
+    task: "asyncio.Task[Any]"
+
+
+@dataclass(eq=False)
+class Run:
+    """One attempt, as it looks from outside. Times are on the loop's clock."""
+
+    attempt: int
+    began: float
+    signs: list[float] = field(default_factory=list)
+    extended: float = 0.0
+
+    def silence(self, end: float) -> float:
+        """Return the longest time without a sign of life, until `end`."""
+        times = [self.began, *self.signs, end]
+        return max(b - a for a, b in itertools.pairwise(times))
+
+
 class World:
     """One scenario's surroundings.
 
     Args:
         seed: What everything is drawn from.
-        fault_rate: How often the clock fails in a worker's or a job's task.
     """
 
     runner: JobRunner
     loop: SimulatedLoop
 
-    def __init__(self, seed: int, fault_rate: float = 0.0) -> None:
+    def __init__(self, seed: int) -> None:
         self.seed = seed
         self.random = Random(seed)
-        self.fault_rate = fault_rate
-        self.faulty = self.random.choice(("jobrunner worker", "job_"))
-        self.faults = 0
-        self.calm = False
+        self.trace: list[str] = []
+        self.faults = Faults(seed, self.trace.append)
+        self.broken = 0
+        """How often the clock failed in the runner's hands."""
         self.jobs: list[Job] = []
         self.handles: list[JobHandle[Any]] = []
         self.forgotten: set[str] = set()
         self.never_again: dict[str, float] = {}
+        self.resisting: set[str] = set()
+        self.options: dict[str, TypeOptions] = {}
+        self.runs: dict[str, Run] = {}
         self.entered: dict[str, int] = {}
         self.active = 0
         self.ceiling = 0
@@ -82,10 +119,18 @@ class World:
         self.torn = False
         self.streams: list[Stream] = []
         self.feeds: list[asyncio.Task[None]] = []
-        self.waits: set[Wait] = set()
-        self.gates: set[asyncio.Future[None]] = set()
+        self.waits: list[Wait] = []
+        self.lines: defaultdict[str, list[Ticket]] = defaultdict(list)
+        self.hidden_submits = 0
+        """Calls under way that may have made jobs which nobody has a handle on yet."""
+        self.told: Counter[str] = Counter()
+        self.gates: dict[asyncio.Future[None], None] = {}
         self.failures: list[str] = []
-        self.trace: list[str] = []
+
+    @property
+    def calm(self) -> bool:
+        """Whether the faults have stopped: nothing hangs any more."""
+        return self.faults.calm
 
     def require(self, held: bool, message: str, *values: object) -> None:
         """Note a broken invariant; it is raised at the end, when everything has been let go."""
@@ -94,17 +139,31 @@ class World:
 
     def now(self) -> float:
         """Return the time in unix seconds, or fail in the runner's hands now and then."""
-        if self.fault_rate and not self.calm and self.random.random() < self.fault_rate:
+        active = self.faults.active
+        if "clock.worker" in active or "clock.job" in active:
             task = asyncio.current_task()
-            if task is not None and task.get_name().startswith(self.faulty):
-                self.faults += 1
+            name = "" if task is None else task.get_name()
+            place = "clock.worker" if name == "jobrunner worker" else "clock.job"
+            if (place == "clock.worker" or name[:4] == "job_") and self.faults.strikes(place):
+                self.broken += 1
                 raise FaultyClock
         return unix_now()
 
     def accepted(self, handle: JobHandle[Any]) -> None:
         """Note a new job."""
+        if self.hidden_submits:
+            self.discover()
+            return
         self.handles.append(handle)
         self.jobs.append(self.runner.record(handle.id))
+
+    def discover(self) -> None:
+        """Note the new jobs of calls that haven't returned yet."""
+        page = self.runner.page(limit=200)
+        for job in reversed(page.jobs):
+            if job.number > len(self.jobs):
+                self.handles.append(self.runner.handle(job.id))
+                self.jobs.append(job)
 
     def kept(self, job: Job) -> bool:
         """Return whether the runner still has the job."""
@@ -118,20 +177,64 @@ class World:
         """Draw one of the last few jobs."""
         return random.choice(self.handles[-8:]) if self.handles else None
 
+    def job_of(self, handle: JobHandle[Any]) -> Job:
+        """Return the handle's job, kept or not."""
+        return self.jobs[self.handles.index(handle)]
+
+    def live(self, type_name: str | None = None, key: str | None = None) -> list[Job]:
+        """Return the jobs that haven't ended, of one type and of one concurrency key."""
+        return [
+            job
+            for job in self.jobs
+            if not job.is_final
+            and type_name in (None, job.type)
+            and key in (None, job.concurrency_key)
+        ]
+
+    def full(self, type_name: str, less: list[Job] | None = None) -> bool:
+        """Return whether there is no room for a job of the type.
+
+        Args:
+            less: Jobs that would make room.
+        """
+        limits, most = self.runner.limits, self.options[type_name].max_pending
+        live = self.live()
+        freed = [job for job in less or () if job.status in WAITING]
+        waiting = [job for job in live if job.status in WAITING and job not in freed]
+        of_type = sum(job.type == type_name for job in waiting)
+        size = sum(len(job.params) for job in live if job not in freed)
+        return (
+            len(waiting) >= limits.max_pending
+            or (most is not None and of_type >= most)
+            or size >= limits.max_live_bytes
+        )
+
+    def sign(self, ctx: JobContext) -> None:
+        """Note that a handler says something; call it just before."""
+        run = self.runs.get(ctx.job_id)
+        if run is not None and run.attempt == ctx.attempt:
+            run.signs.append(self.loop.time())
+
+    def extended(self, ctx: JobContext, seconds: float) -> None:
+        """Note that a handler gets more time; call it just before."""
+        run = self.runs.get(ctx.job_id)
+        if run is not None and run.attempt == ctx.attempt and not ctx.cancel_requested:
+            run.extended += seconds
+
     async def gate(self) -> None:
         """Wait until the faults stop."""
         if self.calm:
             return
         gate = self.loop.create_future()
-        self.gates.add(gate)
+        self.gates[gate] = None
         try:
             await gate
         finally:
-            self.gates.discard(gate)
+            del self.gates[gate]
 
     def release(self) -> None:
         """Have the faults stop: what hangs goes on, and nothing new hangs."""
-        self.calm = True
+        self.faults.calm = True
         for gate in list(self.gates):
             if not gate.done():
                 gate.set_result(None)
@@ -151,3 +254,8 @@ class World:
         began = self.loop.time()
         await action
         self.require(self.loop.time() - began <= seconds + 1e-6, f"{name} took too long", began)
+
+
+def on_loop(unix: float | None) -> float | None:
+    """Return unix seconds as a time on the loop's clock."""
+    return None if unix is None else unix - EPOCH
