@@ -291,3 +291,17 @@ async def test_an_error_of_ours_is_a_problem_document_too() -> None:
         {"type": "/problems/internal-error", "title": "Internal Server Error", "status": 500,
          "detail": "something went wrong here; it is in the log"},
     )  # fmt: skip
+
+
+async def test_failed_jobs_are_run_again_by_type_or_all_at_once(served: Bench) -> None:
+    """Row 12: after an outage is over, nobody has to look for each job that it took."""
+    async with in_process() as own:
+        ids = [await own.finished("fail", message=f"{i}") for i in range(2)]
+        other = await own.client.post("/retry", json={"type": "echo"})
+        again = await own.client.post("/retry", json={"type": "fail"})
+        jobs = [(await own.client.get(f"/jobs/{i}?wait=30")).json()
+                for i in again.json()["job_ids"]]  # fmt: skip
+        unknown = await own.client.post("/retry", json={"type": "nothing"})
+    assert (other.status_code, other.json()) == (202, {"job_ids": []})
+    assert {job["retry_of"] for job in jobs} == set(ids)
+    assert problem(unknown) == (422, "unknown-job-type")

@@ -70,6 +70,15 @@ class CancelBody(BaseModel):
     """Why, for whoever looks at the job; shown as its `cancel_note`."""
 
 
+class RetryBody(BaseModel):
+    """Body of `POST /retry`; it may be left out."""
+
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True, strict=True)
+
+    type: str | None = None
+    """Only jobs of this type."""
+
+
 class Api:
     """The endpoints over one runner.
 
@@ -149,6 +158,13 @@ class Api:
         job = self.runner.record(handle.id)
         headers = {"Location": self._links(request, job)["self"]}
         return self._job(request, job, headers=headers, unfinished=202)
+
+    async def retry_failed(self, request: Request) -> Response:
+        """`POST /retry`: 202 and the ids of the jobs that run failed ones again."""
+        body = _parse(RetryBody, await read_json(request))
+        handles = await self.runner.retry_failed(body.type)
+        answer = to_json({"job_ids": [handle.id for handle in handles]})
+        return Response(answer, 202, NO_STORE, "application/json")
 
     async def forget(self, request: Request) -> Response:
         """`DELETE /jobs/{id}`: 204, and the id is gone."""

@@ -97,6 +97,7 @@ def create_app(
 def _routes(api: Api) -> list[BaseRoute]:
     return [
         _resource("/jobs", GET=api.list, POST=api.submit),
+        _resource("/retry", POST=api.retry_failed),
         _resource("/jobs/{job_id}", GET=api.get, DELETE=api.forget),
         _resource("/jobs/{job_id}/result", GET=api.result),
         _resource("/jobs/{job_id}/cancel", POST=api.cancel),

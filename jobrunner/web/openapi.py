@@ -1,13 +1,14 @@
 """The OpenAPI 3.1 document of a runner's HTTP surface, with one params schema for each job type."""
 
 import re
-from typing import Any
+from typing import Any, get_args
 
 from .. import __version__
 from ..handlers import Handler
 from ..runner import JobRunner
+from ..submission import Outcome
 from ..views import JobView
-from .api import CancelBody, SubmitBody
+from .api import CancelBody, RetryBody, SubmitBody
 
 JSON = "application/json"
 PROBLEM = "application/problem+json"
@@ -43,6 +44,8 @@ def _schemas(handlers: list[Handler]) -> dict[str, Any]:
     }
     schemas["Job"]["required"].append("links")
     _add(schemas, "Cancel", CancelBody.model_json_schema())
+    _add(schemas, "Retry", RetryBody.model_json_schema())
+    schemas["JobIds"] = _object({"job_ids": {"type": "array", "items": {"type": "string"}}})
     schemas["Problem"] = _PROBLEM_SCHEMA
     schemas["JobList"] = _object(
         {
@@ -90,6 +93,8 @@ def _add(schemas: dict[str, Any], name: str, schema: dict[str, Any]) -> None:
 
 def _paths() -> dict[str, Any]:
     job = _answer("The job", "Job")
+    taken = job | {"headers": {"Job-Outcome": _OUTCOME}}
+    again = _answer("The ids of the new jobs", "JobIds")
     wait = _query("wait", "Seconds to wait for the job's end, at most 30.", "integer")
     prefer = _header("Prefer", "`wait=N` waits up to N seconds for the job's end (RFC 7240).")
     key = _header("Idempotency-Key", "A second request with the same key gets the first one's job.")
@@ -108,11 +113,15 @@ def _paths() -> dict[str, Any]:
     gone = {"description": "The id answers 410 from now on."}
     return {
         "/jobs": {
-            "post": _operation("submit", "Submit a job", {"202": job, "200": job},
-                               "413 422 503",
+            "post": _operation("submit", "Submit a job", {"202": taken, "200": taken},
+                               "409 413 422 503",
                                body="Submit", parameters=[key, prefer]),
             "get": _operation("listJobs", "List jobs, newest first",
                               {"200": _answer("A page", "JobList")}, "422", parameters=filters),
+        },
+        "/retry": {
+            "post": _operation("retryFailed", "Run failed jobs again, as new ones", {"202": again},
+                               "413 422 503", body="Retry"),
         },
         "/jobs/{job_id}": _job_path(
             get=_operation("getJob", "Look at a job", {"200": job}, "404 410",
@@ -201,6 +210,11 @@ def _object(properties: dict[str, Any]) -> dict[str, Any]:
     return {"type": "object", "properties": properties, "required": list(properties)}
 
 
+_OUTCOME = {
+    "description": "How the job came about: new, found by its idempotency key, or beside others "
+    "with the same concurrency key.",
+    "schema": {"type": "string", "enum": list(get_args(Outcome))},
+}
 _JOB_TYPE_SCHEMA = _object(
     {
         "type": {"type": "string"},
