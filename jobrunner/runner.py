@@ -235,10 +235,9 @@ class JobRunner(JobTypes, Steering):
         Raises:
             SeveralWorkers: The server has several worker processes.
         """
-        with claim():
+        with claim(), ending_on_signals(self):  # around the end, too: a second signal hurries it
             async with self:
-                with ending_on_signals(self):
-                    yield
+                yield
 
     async def __aenter__(self) -> Self:
         if self._state in ("running", "draining"):

@@ -20,11 +20,10 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from fastapi import FastAPI
 from starlette.applications import Starlette
-from starlette.routing import Mount
 
 from jobrunner import JobContext, JobRunner
-from jobrunner.signals import ending_on_signals
 from jobrunner.web import create_app
 
 runner = JobRunner(workers=60, shutdown_timeout={shutdown}, cancel_grace=0.5)
@@ -74,26 +73,21 @@ async def burst(ctx: JobContext, events: int) -> float:
 
 
 @asynccontextmanager
-async def lifespan(app: Starlette) -> AsyncIterator[None]:
-    with ending_on_signals(runner):
-        async with runner:
-            yield
-
-
-@asynccontextmanager
 async def told_to_end(app: Starlette) -> AsyncIterator[None]:
-    async with lifespan(app):
+    async with runner.lifespan(app):
         signal.raise_signal(signal.SIGTERM)
         yield
 
 
-mounted = Mount("/", create_app(runner, auth="secret"))
-app = Starlette(routes=[mounted], lifespan=lifespan)
-short_lived = Starlette(routes=[mounted], lifespan=told_to_end)
+app = create_app(runner, auth="secret")
+outer = FastAPI(lifespan=runner.lifespan)
+outer.mount("", app)
+short_lived = Starlette(lifespan=told_to_end)
 """
 WAYS = {
     "jobrunner": ["-m", "jobrunner", "serve", "served:runner", "--port", "0"],
     "uvicorn": ["-m", "uvicorn", "served:app", "--port", "0"],
+    "fastapi": ["-m", "uvicorn", "served:outer", "--port", "0"],
 }
 
 

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.slow  # each test starts an interpreter
 SHUTDOWNS = int(os.environ.get("JOBRUNNER_SHUTDOWNS", "1"))
 
 
-BOTH = pytest.mark.parametrize("way", list(WAYS))
+ALL = pytest.mark.parametrize("way", list(WAYS))
 
 
 # The campaign
@@ -90,7 +90,7 @@ async def test_s1_a_thousand_streams_and_fifty_trees(tmp_path: Path, way: str, r
 # What else may be
 
 
-@BOTH
+@ALL
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGTERM, -signal.SIGTERM), (signal.SIGINT, 0)]
 )
@@ -115,7 +115,7 @@ async def asked(server: Process, count: int) -> None:
         await server.client.get("/healthz")
 
 
-@BOTH
+@ALL
 async def test_s1_a_job_that_ends_in_time_is_let_end(tmp_path: Path, way: str) -> None:
     """A deploy shouldn't throw away what needs one second more, nor whoever waits for it."""
     async with process(tmp_path, way, shutdown=GONE_ON) as server:
@@ -127,7 +127,7 @@ async def test_s1_a_job_that_ends_in_time_is_let_end(tmp_path: Path, way: str) -
     assert b'"status":"completed"' in rest
 
 
-@BOTH
+@ALL
 async def test_s1_a_second_ctrl_c_hurries(tmp_path: Path, way: str) -> None:
     """The first one lets jobs end, which may take a minute; the second one means now."""
     async with process(tmp_path, way, shutdown=300.0) as server:

@@ -230,6 +230,24 @@ async def test_s1_a_signal_before_the_start_has_ended_stops_what_is_started(serv
             assert await ended(await held(runner)) == ["shutdown"]
 
 
+async def test_s1_signals_are_heard_while_a_lifespan_ends(server: Heard) -> None:
+    """With no stream to wait for, uvicorn is there at once; the jobs may have minutes still."""
+    runner = JobRunner(shutdown_timeout=GONE_ON)
+
+    async def press_twice() -> None:
+        assert runner.stats().state == "draining"
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+
+    async with asyncio.timeout(GONE_ON / 2):
+        async with runner.lifespan():
+            job = await held(runner)
+            pressing = asyncio.create_task(press_twice())
+        await pressing
+    assert reason(job) == "shutdown"
+    assert handlers() == [server] * 2
+
+
 async def test_s1_one_signal_stops_all_runners(server: Heard) -> None:
     """Two in one process, one lifespan within the other: each is told, and the server once."""
     runners = [JobRunner(shutdown_timeout=0.0) for _ in range(2)]

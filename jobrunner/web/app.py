@@ -20,6 +20,7 @@ from starlette.staticfiles import StaticFiles
 
 from .. import errors
 from ..runner import JobRunner
+from ..signals import ending_on_signals
 from .api import NO_STORE, Api, SubmitBody
 from .openapi import openapi_document
 from .problems import Problem, problem_response
@@ -187,7 +188,8 @@ def _lifespan(runner: JobRunner) -> Callable[[Starlette], AbstractAsyncContextMa
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         if runner.stats().state == "running":  # by whoever embeds both
-            yield
+            with ending_on_signals(runner):
+                yield
         else:
             async with runner.lifespan(app):
                 yield
