@@ -16,8 +16,10 @@ import pytest
 from pydantic import BaseModel, SecretStr, computed_field
 from pydantic_core import from_json
 
-from jobrunner import InvalidResult, PayloadTooLarge
+from jobrunner import InvalidResult, Limits, PayloadTooLarge, RetryPolicy
 from jobrunner.results import ROOM, SAFE_JSON, dump_result
+from tests.runners import runner_with
+from tests.simulation.loop import virtual_time
 
 MEGABYTE = 1_048_576
 
@@ -86,7 +88,7 @@ def circle() -> Any:
     (Model(path=Path("/a"), secret=SecretStr("x")), b'{"path":"/a","secret":"**********"}'),
     (10**4_000, b"1" + b"0" * 4_000), (nested(150), b"[" * 150 + b"1" + b"]" * 150),
 ])  # fmt: skip
-def test_keeps_a_value_as_json(value: Any, raw: bytes) -> None:
+def test_q9_a_value_is_kept_as_json(value: Any, raw: bytes) -> None:
     """What a handler may return is what anybody can read; NaN becomes null, as in JavaScript."""
     assert dump_result(value, limit=MEGABYTE) == raw
 
@@ -112,7 +114,7 @@ BAD: list[Any] = [
 
 
 @pytest.mark.parametrize(("make", "said"), BAD)
-def test_names_the_part_that_can_not_be_json(make: Callable[[], Any], said: str) -> None:
+def test_q9_names_the_part_that_can_not_be_json(make: Callable[[], Any], said: str) -> None:
     """The place saves a search through a large value, and finding it can't fail (T13)."""
     with pytest.raises(InvalidResult) as refused:
         dump_result(make(), limit=MEGABYTE)
@@ -121,7 +123,7 @@ def test_names_the_part_that_can_not_be_json(make: Callable[[], Any], said: str)
 
 
 @pytest.mark.parametrize("depth", [*range(145, 155), *range(195, 205), 255, 256])
-def test_whatever_is_kept_can_be_read_again(depth: int) -> None:
+def test_q9_whatever_is_kept_can_be_read_again(depth: int) -> None:
     """What could be written and not read would break every list that the job is in."""
     try:
         raw = dump_result(nested(depth), limit=MEGABYTE)
@@ -130,14 +132,14 @@ def test_whatever_is_kept_can_be_read_again(depth: int) -> None:
     assert from_json(b'{"jobs":[{"result":%b}]}' % raw) == {"jobs": [{"result": nested(depth)}]}
 
 
-def test_json_below_the_safe_size_can_be_read_whatever_it_is() -> None:
+def test_q9_json_below_the_safe_size_can_be_read_whatever_it_is() -> None:
     """Small results are not parsed, so the size below which they needn't be has to be right."""
     levels = SAFE_JSON // 2 + ROOM
     assert from_json(b"[" * levels + b"]" * levels) is not None
     assert from_json(b"9" * SAFE_JSON) == int("9" * SAFE_JSON)
 
 
-def test_refuses_what_is_over_the_limit() -> None:
+def test_q10_a_result_over_the_limit_is_refused() -> None:
     """One large result must not push out ten thousand others (Q10)."""
     assert dump_result("x" * 8, limit=10) == b'"xxxxxxxx"'
     with pytest.raises(PayloadTooLarge, match="the result is 11 bytes of JSON; the limit is 10"):
@@ -154,7 +156,39 @@ async def later() -> int:
 
 
 @pytest.mark.parametrize("make", [pieces, later, lambda: map(print, [1])])
-def test_refuses_what_has_not_run_yet(make: Any) -> None:
+def test_q9_refuses_what_has_not_run_yet(make: Any) -> None:
     """Reading a generator runs the handler's code in the event loop, where no limit holds."""
     with pytest.raises(InvalidResult, match="which has not run yet: write the handler as `async"):
         dump_result(make(), limit=MEGABYTE)
+
+
+@pytest.mark.parametrize(
+    ("value", "why", "title"),
+    [
+        (
+            {"a": [1, object()]},
+            "result_not_serialisable",
+            "result['a'][1] (object) can't be JSON: Unable to serialize unknown type: "
+            "<class 'object'>",
+        ),
+        ("x" * 100, "too_large", "the result is 102 bytes of JSON; the limit is 50"),
+    ],
+)
+@virtual_time
+async def test_q9_a_value_that_is_no_json_fails_the_job(value: Any, why: str, title: str) -> None:
+    """Once, at the end, and with the place, instead of on every later request."""
+    runner = runner_with(limits=Limits(max_result=50), retry=RetryPolicy(max_attempts=3))
+
+    @runner.job
+    async def make() -> Any:
+        return value
+
+    async with runner:
+        view = await (await runner.submit(make)).wait()
+    assert view.error is not None
+    assert (view.status, view.attempt, view.error.reason, view.error.title) == (
+        "failed",
+        1,
+        why,
+        title,
+    )

@@ -1,0 +1,177 @@
+"""New, running, draining, stopped: each operation has an answer in each state (T16)."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from jobrunner import (
+    InvalidOption,
+    JobNotFound,
+    JobRunner,
+    JobStatus,
+    Retention,
+    RunnerNotStarted,
+    RunnerStopped,
+    WrongLoop,
+)
+from tests.runners import (
+    new_runner,
+)
+from tests.simulation.loop import simulate, virtual_time
+
+Operation = Callable[[JobRunner, str], Awaitable[Any]]
+
+
+async def call(function: Callable[[], Any]) -> Any:
+    return function()
+
+
+async def enter(runner: JobRunner) -> None:
+    async with runner:
+        pass
+
+
+OPERATIONS: dict[str, Operation] = {
+    "submit": lambda runner, _: runner.submit("slow"),
+    "submit_threadsafe": lambda runner, _: call(lambda: runner.submit_threadsafe("slow")),
+    "get": lambda runner, job_id: runner.get(job_id),
+    "handle": lambda runner, job_id: call(lambda: runner.handle(job_id)),
+    "list": lambda runner, _: runner.list(),
+    "wait": lambda runner, job_id: runner.wait([job_id], timeout=1.0),
+    "drain": lambda runner, _: runner.drain(),
+    "cancel": lambda runner, job_id: runner.cancel(job_id),
+    "retry": lambda runner, job_id: runner.retry(job_id),
+    "forget": lambda runner, job_id: runner.forget(job_id),
+    "pause": lambda runner, _: call(runner.pause),
+    "resume": lambda runner, _: call(runner.resume),
+    "resize": lambda runner, _: call(lambda: runner.resize(2)),
+    "stats": lambda runner, _: call(runner.stats),
+    "stop": lambda runner, _: runner.stop(),
+    "enter": lambda runner, _: enter(runner),
+}
+
+
+ANSWERS = {  # operation: new, running, draining, stopped; the job has ended in the last three
+    "submit": (RunnerNotStarted, None, RunnerStopped, RunnerStopped),
+    "submit_threadsafe": (RunnerNotStarted, None, RunnerStopped, RunnerStopped),
+    "get": (JobNotFound, None, None, None),
+    "handle": (JobNotFound, None, None, None),
+    "list": (None, None, None, None),
+    "wait": (JobNotFound, None, None, None),
+    "drain": (None, None, None, None),
+    "cancel": (JobNotFound, None, None, None),
+    "retry": (RunnerNotStarted, None, RunnerStopped, RunnerStopped),
+    "forget": (JobNotFound, None, None, None),
+    "pause": (None, None, None, None),
+    "resume": (None, None, None, None),
+    "resize": (None, None, None, None),
+    "stats": (None, None, None, None),
+    "stop": (None, None, None, None),
+    "enter": (None, InvalidOption, InvalidOption, None),
+}
+
+
+async def in_state(state: str, use: Callable[[JobRunner, str], Awaitable[Any]]) -> Any:
+    """Use a runner in one of its states, with the id of a job that has ended."""
+    runner = new_runner(shutdown_timeout=30.0)
+    if state == "new":
+        return await use(runner, "job_0")
+    async with runner:
+        ended = await runner.submit("slow")
+        await ended.wait()
+        if state == "running":
+            return await use(runner, ended.id)
+        await runner.submit("slow")
+        await asyncio.sleep(1.0)
+        stopping = asyncio.ensure_future(runner.stop())
+        await asyncio.sleep(1.0)
+        if state == "draining":
+            try:
+                return await use(runner, ended.id)
+            finally:
+                await stopping
+        await stopping
+    return await use(runner, ended.id)
+
+
+@pytest.mark.parametrize("state", ["new", "running", "draining", "stopped"])
+@pytest.mark.parametrize("operation", OPERATIONS)
+@virtual_time
+async def test_t16_every_operation_has_an_answer_in_every_state(operation: str, state: str) -> None:
+    """Never started, stopping, stopped: each says what it can do and what it can't."""
+    expected = ANSWERS[operation][("new", "running", "draining", "stopped").index(state)]
+
+    async def use(runner: JobRunner, job_id: str) -> Any:
+        assert runner.stats().state == state
+        return await OPERATIONS[operation](runner, job_id)
+
+    if expected is None:
+        await in_state(state, use)
+    else:
+        with pytest.raises(expected):
+            await in_state(state, use)
+
+
+@virtual_time
+async def test_t16_a_stopped_runner_names_its_state() -> None:
+    """Whoever submits while the app shuts down gets a reason."""
+    runner = new_runner()
+    async with runner:
+        pass
+    with pytest.raises(RunnerStopped, match=r"^the runner is stopped and takes no more jobs$"):
+        await runner.submit("slow")
+
+
+@virtual_time
+async def test_t16_a_running_runner_can_not_be_entered_again() -> None:
+    """Two pools on one queue would be two runners in one."""
+    async with new_runner() as runner:
+        with pytest.raises(InvalidOption) as caught:
+            await enter(runner)
+    assert str(caught.value) == ("the runner is running; enter it again when it has stopped")
+
+
+@virtual_time
+async def test_t16_a_stopped_runner_can_be_started_again() -> None:
+    """What it kept is still there, and new jobs run."""
+    runner = new_runner()
+    async with runner:
+        first = await runner.submit("slow", {"n": 1})
+        await first.wait()
+    async with runner:
+        second = await runner.submit("slow", {"n": 2})
+        assert await second.result() == 2
+        listed = [view.job_id for view in (await runner.list()).jobs]
+    assert listed == [second.id, first.id]
+
+
+def test_t16_a_runner_works_in_one_event_loop_after_the_other() -> None:
+    """A test suite has a loop for each test, and a module-level runner."""
+    runner = new_runner(retention=Retention(max_age=100.0))
+
+    async def use(n: int) -> Any:
+        async with runner:
+            return await (await runner.submit("slow", {"n": n})).result()
+
+    assert [simulate(lambda n=n: use(n)) for n in (1, 2, 3)] == [1, 2, 3]  # type: ignore[misc]  # bound
+    assert runner.stats().jobs[JobStatus.COMPLETED] == 3
+
+
+@pytest.mark.parametrize("operation", ["submit", "cancel", "retry"])
+async def test_t16_another_event_loop_is_refused(operation: str) -> None:
+    """T15: a call from a foreign loop would corrupt the state, or wake seconds late."""
+    runner = JobRunner()
+
+    @runner.job("slow")
+    async def quick() -> None: ...
+
+    async def foreign(job_id: str) -> None:
+        await OPERATIONS[operation](runner, job_id)
+
+    async with runner:
+        job = await runner.submit(quick)
+        await job.wait()
+        with pytest.raises(WrongLoop, match="from another thread use submit_threadsafe"):
+            await asyncio.to_thread(lambda: asyncio.run(foreign(job.id)))

@@ -1,0 +1,142 @@
+"""Handlers in threads, and callers from other threads (T10, T11, T15)."""
+
+import asyncio
+import subprocess
+import sys
+import textwrap
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from jobrunner import (
+    JobHandle,
+    JobRunner,
+    Limits,
+    WrongLoop,
+)
+
+
+async def test_t10_many_functions_run_side_by_side() -> None:
+    """No pool limits them but the runner's own workers."""
+    runner, together = JobRunner(workers=40), threading.Barrier(40)
+
+    @runner.job
+    def meet() -> None:
+        together.wait(5.0)
+
+    async with runner:
+        jobs = [await runner.submit(meet) for _ in range(40)]
+        done, pending = await runner.wait([job.id for job in jobs], timeout=5.0)
+    assert ([view.status for view in done], pending) == (["completed"] * 40, [])
+
+
+async def test_t10_a_thread_that_ends_after_its_loop_was_closed_does_no_harm() -> None:
+    """A stuck thread outlives the runner, and nobody is left to be told."""
+    release, ended = threading.Event(), threading.Event()
+    threads: list[threading.Thread] = []
+
+    def run_app() -> None:
+        async def app() -> None:
+            runner = JobRunner(cancel_grace=0.0, shutdown_timeout=0.0)
+
+            @runner.job
+            def stubborn() -> None:
+                threads.append(threading.current_thread())
+                ended.set()
+                release.wait()
+
+            async with runner:
+                await runner.submit(stubborn)
+                await asyncio.to_thread(ended.wait)
+
+        asyncio.run(app())
+
+    await asyncio.wait_for(asyncio.to_thread(run_app), 5.0)
+    release.set()
+    await asyncio.to_thread(threads[0].join)
+    assert not threads[0].is_alive()
+
+
+@pytest.mark.slow
+def test_t10_a_thread_asleep_for_an_hour_does_not_hold_up_the_exit() -> None:
+    """A thread can't be cancelled, so the interpreter leaves without it (slow: starts one)."""
+    app = """
+        import asyncio, time
+        from jobrunner import JobRunner
+
+        runner = JobRunner(cancel_grace=0.05, shutdown_timeout=0.05)
+
+        @runner.job
+        def sleep() -> None:
+            time.sleep(3600)
+
+        async def main() -> None:
+            async with runner:
+                job = await runner.submit(sleep)
+                async for event in job.events():
+                    if event.data["status"] == "running":
+                        break
+            view = await runner.get(job.id)
+            print(view.status, view.error.reason)
+
+        asyncio.run(main())
+        print("left")
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(app)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        timeout=10.0,
+    )
+    assert (done.stdout, done.returncode) == ("failed stuck\nleft\n", 0)
+
+
+async def test_t10_threads_that_never_end_are_bounded() -> None:
+    """Handlers that ignore their cancellation must not fill the machine with threads."""
+    runner = JobRunner(workers=1, cancel_grace=0.0, limits=Limits(max_threads=2))
+    release = threading.Event()
+
+    @runner.job(timeout=0.01)
+    def ignore() -> None:
+        release.wait()
+
+    async with runner:
+        views = [await (await runner.submit(ignore)).wait() for _ in range(3)]
+        release.set()
+    errors = [view.error.title for view in views if view.error is not None]
+    assert errors[:2] == ["timed out after 0.01 s, and the handler did not end within 0 s"] * 2
+    assert errors[2].startswith("2 threads of handlers still run, the limit; a handler that is")
+
+
+async def test_t15_a_job_can_be_submitted_from_another_thread() -> None:
+    """It starts at once, not when the loop happens to wake."""
+    runner = JobRunner()
+
+    @runner.job
+    async def double(n: int) -> int:
+        return 2 * n
+
+    def in_thread() -> JobHandle[Any]:
+        return runner.submit_threadsafe("double", {"n": 21}, session_id="s1").result(5.0)
+
+    async with runner:
+        job = await asyncio.to_thread(in_thread)
+        assert (await job.result(timeout=5.0), job.view().session_id) == (42, "s1")
+
+
+async def test_t15_an_error_of_a_submit_from_another_thread_is_in_the_future() -> None:
+    """The thread gets what the loop would have got."""
+    async with JobRunner() as runner:
+        failed = await asyncio.to_thread(lambda: runner.submit_threadsafe("nothing").exception(5.0))
+    assert str(failed) == "there is no job type 'nothing'; none is registered yet"
+
+
+@pytest.mark.parametrize("act", [JobRunner.pause, JobRunner.resume, lambda r: r.resize(2)])
+async def test_t15_a_thread_without_a_loop_is_told_so(act: Callable[[JobRunner], object]) -> None:
+    """From another thread these would change the queue under the loop's feet."""
+    async with JobRunner() as runner:
+        with pytest.raises(WrongLoop, match="the runner belongs to another event loop"):
+            await asyncio.to_thread(act, runner)
