@@ -38,8 +38,8 @@ class Failures:
         self._threads = threads
         self._timeout = timeout
         self._waiting: deque[tuple[OnFailure, Job]] = deque()
-        self._tellers: set[asyncio.Task[None]] = set()
-        self._calls: set[asyncio.Task[None]] = set()
+        self._tellers: dict[asyncio.Task[None], None] = {}  # in order: a simulation repeats
+        self._calls: dict[asyncio.Task[None], None] = {}
 
     def tell(self, function: OnFailure, job: Job) -> None:
         """Have `function` called with the failed job; never waits."""
@@ -53,8 +53,8 @@ class Failures:
                 name="on_failure",
                 context=Context(),  # not that of any job (T14)
             )
-            self._tellers.add(task)
-            task.add_done_callback(self._tellers.discard)
+            self._tellers[task] = None
+            task.add_done_callback(self._tellers.pop)
 
     async def _tell(self) -> None:
         while self._waiting:
@@ -62,8 +62,8 @@ class Failures:
             task = asyncio.get_running_loop().create_task(
                 self._call(function, job), name=f"on_failure of {job.id}"
             )
-            self._calls.add(task)
-            task.add_done_callback(self._calls.discard)
+            self._calls[task] = None
+            task.add_done_callback(self._calls.pop)
             try:
                 await self._bounded(task, job)
             finally:

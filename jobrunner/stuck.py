@@ -18,26 +18,26 @@ class Stuck:
         """How many there have been."""
         self._limit = limit
         self._full = full
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], None] = {}  # in order: a simulation repeats
 
     def __len__(self) -> int:
         return len(self._tasks)
 
     def open(self, loop: asyncio.AbstractEventLoop) -> None:
         """Work in `loop` from now on; what was left in another one never runs again."""
-        self._tasks = {task for task in self._tasks if task.get_loop() is loop}
+        self._tasks = {task: None for task in self._tasks if task.get_loop() is loop}
         self._full(len(self._tasks) >= self._limit)
 
     def add(self, task: "asyncio.Task[None]") -> None:
         """Count a handler that was given up, until it ends."""
         self.total += 1
-        self._tasks.add(task)
+        self._tasks[task] = None
         task.add_done_callback(self._ended)
         if len(self._tasks) == self._limit:
             self._full(True)
 
     def _ended(self, task: "asyncio.Task[None]") -> None:
-        self._tasks.discard(task)
+        self._tasks.pop(task, None)
         if len(self._tasks) == self._limit - 1:
             self._full(False)
 
