@@ -509,6 +509,7 @@ async def test_a_worker_is_never_idle_while_a_job_could_run() -> None:
 # --- cost ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow  # looks at every object that there is
 @virtual_time
 async def test_q10_a_key_that_nobody_uses_costs_nothing() -> None:
     """A key for each user, for years: what was for a job must go with it, however that ended."""

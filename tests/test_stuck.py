@@ -332,6 +332,34 @@ async def test_t10_threads_that_are_stuck_are_counted_and_bounded() -> None:
     assert refused.error.detail.startswith("2 threads of handlers still run, the limit; a handler")
 
 
+def test_t10_a_thread_that_ends_after_its_loop_harms_nobody() -> None:
+    """The runner has stopped without it, and the loop that it would tell is closed."""
+    freed, threads = threading.Event(), []
+    runner = JobRunner(cancel_grace=0.005, shutdown_timeout=0.0)
+
+    @runner.job
+    def stubborn() -> None:
+        threads.append(threading.current_thread())
+        freed.wait(30.0)
+
+    async def use() -> JobHandle[Any]:
+        async with runner:
+            job = await runner.submit(stubborn)
+            async for event in job.events():
+                if event.data.get("status") == "running":
+                    return job
+        raise AssertionError("it never ran")
+
+    job = asyncio.run(use())
+    freed.set()
+    for thread in threads:
+        thread.join(5.0)
+        assert not thread.is_alive()
+    error = job.view().error
+    assert error is not None
+    assert error.reason == "stuck"
+
+
 def test_none_at_all_is_no_limit_that_can_be() -> None:
     """A runner that bears no stuck handler would never begin a job."""
     with pytest.raises(InvalidOption, match="max_stuck is 0"):

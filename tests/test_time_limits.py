@@ -3,7 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -66,7 +66,7 @@ async def test_each_limit_of_a_running_job_has_its_own_reason(
 @virtual_time
 async def test_a_limit_of_the_type_is_its_jobs_limit(option: str) -> None:
     """Decided once, where the handler is; a submit may still say otherwise, or none."""
-    runner = new_runner(workers=3, timeout=None)
+    runner, no_options = new_runner(workers=3, timeout=None), cast(Any, {})
 
     @runner.job("limited", **by_name(option, 5.0))
     async def limited() -> None:
@@ -75,7 +75,7 @@ async def test_a_limit_of_the_type_is_its_jobs_limit(option: str) -> None:
     async with runner:
         jobs = [
             await runner.submit("limited", **options)
-            for options in ({}, by_name(option, 9.0), by_name(option, None))
+            for options in (no_options, by_name(option, 9.0), by_name(option, None))
         ]
         views = [await job.wait() for job in jobs]
     assert [seconds_of(view) for view in views] == [5.0, 9.0, 60.0]
@@ -352,6 +352,30 @@ async def test_a_deadline_is_not_moved_by_the_wall_clock() -> None:
         began = asyncio.get_running_loop().time()
         await job.wait()
         assert asyncio.get_running_loop().time() - began == 5.0
+
+
+@pytest.mark.parametrize("limit", ["deadline", "expires"])
+@virtual_time
+async def test_t17_a_fault_as_a_limit_strikes_ends_the_job_all_the_same(limit: str) -> None:
+    """Nobody would look at the job again: its alarm has rung, and who waits for it waits on."""
+    faulty = False
+
+    def now() -> float:
+        nonlocal faulty
+        if faulty:
+            faulty = False
+            raise OSError("no clock")
+        return unix_now()
+
+    runner = new_runner(now=now, workers=1)
+    async with runner:
+        await runner.submit("slow")
+        job = await runner.submit("slow", **by_name(limit, 5.0))
+        await asyncio.sleep(4.0)
+        faulty = True
+        view = await job.wait(timeout=2.0)
+        assert await (await runner.submit("slow")).result() == "value"
+    assert told(view) == ("lost", "a fault when its time was over: OSError('no clock')")
 
 
 # --- signs of life ------------------------------------------------------------------------------
