@@ -40,13 +40,14 @@ class JobContext:
         loop: asyncio.AbstractEventLoop,
         *,
         extend: Callable[[float], None] | None = None,
+        inbox: Inbox | None = None,
     ) -> None:
         self._job = job
         self._record = record
         self._extend = extend
         self._loop = loop
         self._last_sign = loop.time()
-        self._inbox = Inbox(loop)
+        self._inbox = inbox or Inbox(loop)
         self._attempt = job.attempt
         self._cancel_requested = False
 
@@ -217,6 +218,10 @@ class JobContext:
 
     def _output(self, stream: str, text: str) -> None:
         self._do(lambda: self._record("output", {"stream": stream, "text": text}))
+
+    def _replay(self, kind: EventType, data: Mapping[str, Any]) -> None:
+        """Record what a handler has said in another process; for engines only."""
+        self._do(lambda: self._record(kind, data))
 
     def _sign_of_life(self) -> float:
         """Return when the handler last said anything, on the loop's clock; for the worker only."""

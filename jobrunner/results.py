@@ -13,6 +13,17 @@ ROOM = 50
 """Levels that what is kept leaves for what it will be put into: a view, a list, an envelope."""
 
 
+class Refused:
+    """In place of a result: an engine elsewhere has found that it can't be one.
+
+    Args:
+        error: Why, an InvalidResult or a PayloadTooLarge.
+    """
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+
 def dump_result(value: Any, *, limit: int) -> bytes:
     """Return a handler's value as JSON that every reader can read again (Q9).
 
@@ -22,6 +33,8 @@ def dump_result(value: Any, *, limit: int) -> bytes:
         InvalidResult: Part of it can't be JSON; says which.
         PayloadTooLarge: It is over `limit` bytes.
     """
+    if type(value) is Refused:
+        raise value.error
     _refuse_unfinished(value)
     try:
         raw = to_json(value, inf_nan_mode="null")

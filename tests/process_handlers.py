@@ -397,3 +397,7 @@ def count() -> int:
     global variable
     variable += 1
     return variable
+
+
+def return_objects() -> list[object]:
+    return [object()]

@@ -23,6 +23,7 @@ from jobrunner import (
     InvalidHandler,
     InvalidResult,
     JobContext,
+    JobRunner,
     PayloadTooLarge,
     PermanentError,
     RetryableError,
@@ -31,6 +32,7 @@ from jobrunner import (
 from jobrunner.engines.process import ProcessEngine, check_importable
 from jobrunner.errors import ProcessDied
 from jobrunner.jobs import Job, JobError
+from jobrunner.results import Refused
 from jobrunner.signatures import make_handler
 from tests import process_handlers as handlers
 from tests import processes
@@ -78,6 +80,12 @@ class Run:
         if error is not None:
             raise error
         return value
+
+    async def refused(self) -> BaseException:
+        """Return why what the handler returned can't be a result."""
+        value = await self.ended()
+        assert type(value) is Refused
+        return value.error
 
     async def failed(self) -> BaseException:
         """Return what the run raised."""
@@ -256,7 +264,7 @@ async def test_q9_a_result_that_can_not_be_json_says_where(
     engine: ProcessEngine, kind: str, message: str
 ) -> None:
     """The child knows the value; only the text of what is wrong with it crosses."""
-    error = await Run(engine, handlers.return_bad, {"kind": kind}).failed()
+    error = await Run(engine, handlers.return_bad, {"kind": kind}).refused()
     assert isinstance(error, InvalidResult)
     assert str(error).startswith(message)
 
@@ -267,7 +275,7 @@ async def test_q10_a_result_over_what_may_cross_fails() -> None:
     """The server's memory holds no more of it than it was made for (slow: starts a child)."""
     engine = ProcessEngine(max_result=2_000)
     try:
-        error = await Run(engine, handlers.return_bad, {"kind": "large"}).failed()
+        error = await Run(engine, handlers.return_bad, {"kind": "large"}).refused()
     finally:
         await engine.close()
     assert isinstance(error, PayloadTooLarge)
@@ -873,3 +881,15 @@ def _python(command: list[str], path: Path) -> "subprocess.CompletedProcess[str]
         cwd=path,
         env={**os.environ, "PYTHONPATH": os.pathsep.join([str(path), os.getcwd()])},
     )
+
+
+async def test_q9_a_result_that_cannot_be_json_fails_the_job_as_it_does_here() -> None:
+    """It would be the same value in each attempt, so that no policy tries it again."""
+    runner = JobRunner(retry=RetryPolicy(max_attempts=3))
+    runner.job(engine="process")(handlers.return_objects)
+    async with runner:
+        view = await (await runner.submit("return_objects")).wait()
+    assert view.error is not None
+    assert (view.status, view.error.reason, view.attempt) == (
+        "failed", "result_not_serialisable", 1,
+    )  # fmt: skip

@@ -23,7 +23,7 @@ from typing import Any
 from pydantic_core import from_json, to_json
 
 from ..context import JobContext
-from ..errors import InvalidHandler, describe
+from ..errors import InvalidHandler, InvalidResult, PayloadTooLarge, describe
 from ..events import EventLog
 from ..handlers import Handler
 from ..inbox import Inbox
@@ -212,9 +212,15 @@ class _Server:
             order.threads = _threads()  # with those that the module has started
             self._send(frame(crossing.BEGUN))
             value = await self._engine.run(handler, context, arguments)
-            return frame(crossing.RESULT, dump_result(value, limit=order.job["max_result"]))
+            return self._result(value, order.job["max_result"])
         except BaseException as error:  # SystemExit too is a failure like any other (T1)
             return frame(crossing.FAILURE, crossing.pack_error(error))
+
+    def _result(self, value: Any, limit: int) -> bytes:
+        try:
+            return frame(crossing.RESULT, dump_result(value, limit=limit))
+        except (InvalidResult, PayloadTooLarge) as error:
+            return frame(crossing.REFUSAL, crossing.pack_error(error))
 
     def _context(self, order: Order) -> JobContext:
         fields = {name: order.job[name] for name in CONTEXT_FIELDS}
@@ -226,9 +232,7 @@ class _Server:
         def extend(seconds: float) -> None:
             record("extend", {"seconds": seconds})
 
-        context = JobContext(job, record, self._loop, extend=extend)
-        context._inbox = _Outbox(self._loop)
-        return context
+        return JobContext(job, record, self._loop, extend=extend, inbox=_Outbox(self._loop))
 
     def _handler(self, order: Order) -> Handler:
         """Return the handler, its module imported and its signature read, once for each type."""

@@ -9,7 +9,6 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
-from functools import partial
 from typing import Any, TypeAlias
 
 from pydantic_core import from_json
@@ -17,6 +16,7 @@ from pydantic_core import from_json
 from ..context import JobContext
 from ..errors import ProcessDied, RetryableError
 from ..processes import Tree
+from ..results import Refused
 from . import crossing
 from .crossing import BrokenFrame, Frames
 
@@ -282,6 +282,8 @@ class Child(asyncio.Protocol):
             self._settle(from_json(payload), None)
         elif kind == crossing.FAILURE:
             self._settle(None, crossing.unpack_error(payload))
+        elif kind == crossing.REFUSAL:
+            self._settle(Refused(crossing.unpack_error(payload)), None)
         else:
             raise BrokenFrame(f"a message of kind {kind!r}")
 
@@ -293,7 +295,7 @@ class Child(asyncio.Protocol):
             self._progress(context, data)
         elif kind in ("log", "output") and type(data["text"]) is str:
             # Not by the public methods: the text has been cut there, and would be cut again.
-            context._do(partial(context._record, kind, data))
+            context._replay(kind, data)
         elif kind == "extend":
             context.extend_timeout(data["seconds"])
         else:

@@ -19,8 +19,9 @@ from ..errors import RetryableError, class_name, describe, traceback_text
 
 PARAMS, JOB, STOP = b"P", b"J", b"S"
 """To the child: the params of the next job, the job itself, and that it is to stop."""
-BEGUN, EVENT, CLEAN, RESULT, FAILURE = b"B", b"E", b"C", b"R", b"F"
-"""From the child; CLEAN comes before an end that leaves the child as if it were new."""
+BEGUN, EVENT, CLEAN, RESULT, FAILURE, REFUSAL = b"B", b"E", b"C", b"R", b"F", b"X"
+"""From the child. CLEAN comes before an end that leaves the child as if it were new; REFUSAL is a
+result that can't be one."""
 HEAD = struct.Struct("!cI")
 MAX_FRAME = 1_048_576
 """Bytes of a frame that isn't a result: over what the longest event can have."""
@@ -64,7 +65,7 @@ class Frames:
         if len(self._buffer) < HEAD.size:
             return None
         kind, size = HEAD.unpack_from(self._buffer)
-        if size > (self._max_result if kind in (RESULT, FAILURE) else MAX_FRAME):
+        if size > (self._max_result if kind in (RESULT, FAILURE, REFUSAL) else MAX_FRAME):
             raise BrokenFrame(f"a frame of {size} bytes")
         end = HEAD.size + size
         if len(self._buffer) < end:
