@@ -244,26 +244,6 @@ async def test_refuses_to_wait_for_what_is_not_there() -> None:
             await runner.wait([], mode="some")  # type: ignore[arg-type]  # refused, as is tested
 
 
-@pytest.mark.parametrize("mode", ["all", "any"])
-def test_cancelling_a_wait_cancels_no_job(mode: Any) -> None:
-    """A client that goes away takes nothing with it (T6)."""
-
-    @virtual_time
-    async def scenario() -> None:
-        async with running() as runner:
-            jobs = await submit(runner, 5, 6)
-            waiting = asyncio.create_task(
-                runner.wait([job.id for job in jobs], mode=mode), name="waiter"
-            )
-            await asyncio.sleep(1)
-            waiting.cancel()
-            await asyncio.wait([waiting])
-            ends = [(await job.wait()).status for job in jobs]
-            assert (waiting.cancelled(), ends) == (True, ["completed", "completed"])
-
-    scenario()
-
-
 class CountingLog(EventLog):
     """Counts how often somebody begins to wait."""
 

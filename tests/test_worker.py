@@ -6,13 +6,7 @@ import time
 
 import pytest
 
-from jobrunner import (
-    JobContext,
-    JobRunner,
-    PermanentError,
-    RetryableError,
-    RetryPolicy,
-)
+from jobrunner import JobContext, JobRunner, PermanentError, RetryableError, RetryPolicy
 from tests.runners import ended_after, reason, runner_with
 from tests.simulation.loop import unix_now, virtual_time
 

@@ -4,13 +4,8 @@ import asyncio
 
 import pytest
 
-from jobrunner import (
-    Limits,
-    QueueFull,
-)
-from tests.runners import (
-    new_runner,
-)
+from jobrunner import Limits, QueueFull
+from tests.runners import new_runner
 from tests.simulation.loop import virtual_time
 
 

@@ -1,18 +1,14 @@
 """Cancels, results and stops in whatever order, and waiters that leave (T2, T5, T6)."""
 
 import asyncio
+import itertools
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 import pytest
 
-from jobrunner import (
-    RetryPolicy,
-)
-from tests.runners import (
-    ended_after,
-    new_runner,
-    reason,
-    runner_with,
-)
+from jobrunner import JobHandle, JobRunner, RetryPolicy
+from tests.runners import ended_after, new_runner, reason, runner_with
 from tests.simulation.loop import simulate, virtual_time
 
 
@@ -165,3 +161,94 @@ async def test_t5_a_result_beats_a_cancel() -> None:
         "value",
         True,
     )
+
+
+ACTS = list(itertools.permutations(["cancel", "stop", "result"]))
+
+
+@pytest.mark.parametrize("seed", [None, *range(10)])
+@pytest.mark.parametrize("order", ACTS, ids="-".join)
+def test_t5_a_cancel_in_the_tick_of_a_stop_and_a_result_is_never_undone(
+    order: tuple[str, ...], seed: int | None
+) -> None:
+    """Whatever comes first: the job is cancelled, or has its value; it never goes back in line."""
+
+    async def main() -> tuple[str, int, int]:
+        runner, ready, runs = runner_with(shutdown_timeout=0.0), asyncio.Event(), []
+
+        @runner.job
+        async def work() -> str:
+            runs.append(1)
+            await ready.wait()
+            return "value"
+
+        async def give() -> None:
+            ready.set()
+
+        async with runner:
+            job = await runner.submit(work)
+            await asyncio.sleep(1.0)
+            acts: dict[str, Callable[[], Coroutine[Any, Any, Any]]]
+            acts = {"cancel": job.cancel, "stop": runner.stop, "result": give}
+            async with asyncio.TaskGroup() as group:
+                for name in order:
+                    group.create_task(acts[name](), name=name)
+        return job.status.value, job.view().attempt, len(runs)
+
+    assert simulate(main, seed=seed) in [("cancelled", 1, 1), ("completed", 1, 1)]
+
+
+async def read_all(job: JobHandle[Any]) -> None:
+    async for _ in job.events():
+        pass
+
+
+Wait = Callable[[JobRunner, JobHandle[Any]], Coroutine[Any, Any, Any]]
+WAITS: dict[str, Wait] = {
+    "handle.wait": lambda runner, job: job.wait(),
+    "handle.result": lambda runner, job: job.result(timeout=50.0),
+    "handle.events": lambda runner, job: read_all(job),
+    "runner.wait for all": lambda runner, job: runner.wait([job.id]),
+    "runner.wait for any": lambda runner, job: runner.wait([job.id], mode="any"),
+    "runner.drain": lambda runner, job: runner.drain(),
+}
+
+
+@pytest.mark.parametrize("ticks", range(8))
+@pytest.mark.parametrize("wait", WAITS.values(), ids=WAITS.keys())
+@virtual_time
+async def test_t6_a_waiter_that_is_cancelled_takes_nobody_with_it(wait: Wait, ticks: int) -> None:
+    """At each of its awaits: neither the job nor who waits for the same job notices."""
+    runner = runner_with()
+
+    @runner.job
+    async def double(n: int) -> int:
+        for _ in range(4):  # so that some of the waiters leave when it has ended
+            await asyncio.sleep(0)
+        return 2 * n
+
+    async with runner:
+        job = await runner.submit(double, {"n": 5})
+        leaving, staying = (asyncio.create_task(wait(runner, job), name="waiter") for _ in "ab")
+        for _ in range(ticks):
+            await asyncio.sleep(0)
+        leaving.cancel()
+        await asyncio.wait([leaving])
+        await staying
+        assert leaving.cancelled() or leaving.exception() is None
+        assert (await job.result(), job.view().cancel_requested_at) == (10, None)
+
+
+@pytest.mark.parametrize("wait", WAITS.values(), ids=WAITS.keys())
+@virtual_time
+async def test_t6_a_waiter_that_hangs_up_leaves_the_job_running(wait: Wait) -> None:
+    """An HTTP client that hung up cancelled the work of everybody."""
+    async with new_runner() as runner:
+        job = await runner.submit("slow", {"n": 5})
+        waiters = [asyncio.create_task(wait(runner, job), name="waiter") for _ in range(2)]
+        await asyncio.sleep(1.0)
+        waiters[0].cancel()
+        await asyncio.sleep(1.0)
+        assert (waiters[0].cancelled(), waiters[1].done(), job.status) == (True, False, "running")
+        await waiters[1]
+        assert (await job.result(), job.view().cancel_requested_at) == (5, None)

@@ -5,10 +5,7 @@ from contextvars import ContextVar
 
 import pytest
 
-from jobrunner import (
-    JobRunner,
-    RetryPolicy,
-)
+from jobrunner import JobRunner, RetryPolicy
 from tests.simulation.loop import unix_now, virtual_time
 
 tenant: ContextVar[str] = ContextVar("tenant", default="nobody")

@@ -11,9 +11,7 @@ import pytest
 
 from jobrunner.errors import MAX_CHAIN, MAX_FRAMES, class_name, clip, describe, traceback_text
 from jobrunner.jobs import JobError
-from tests.runners import (
-    ended,
-)
+from tests.runners import ended
 
 
 class Local:

@@ -2,20 +2,13 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import pytest
 
-from jobrunner import (
-    JobContext,
-    JobRunner,
-    RetryPolicy,
-)
-from tests.runners import (
-    KINDS,
-    raising,
-    reason,
-    runner_with,
-)
+from jobrunner import JobContext, JobRunner, RetryPolicy
+from tests.hazards.programs import uvicorn_serves
+from tests.runners import KINDS, raising, reason, runner_with
 from tests.simulation.loop import virtual_time
 
 
@@ -134,3 +127,67 @@ async def test_t4_a_leaked_cancellation_may_be_tried_again() -> None:
 
     async with runner:
         assert await (await runner.submit(leaky)).result() == 2
+
+
+RAISES = """
+    import asyncio
+    from collections.abc import AsyncIterator
+    from jobrunner import JobRunner
+    from jobrunner.web import create_app
+
+    ERRORS = {
+        "ValueError": ValueError,
+        "SystemExit": SystemExit,
+        "KeyboardInterrupt": KeyboardInterrupt,
+        "GeneratorExit": GeneratorExit,
+        "CancelledError": asyncio.CancelledError,
+        "ExceptionGroup": lambda: ExceptionGroup("bad", [ValueError("worse")]),
+        "BaseExceptionGroup": lambda: BaseExceptionGroup("bad", [SystemExit("worse")]),
+    }
+    runner = JobRunner()
+
+
+    @runner.job
+    async def coroutine(error: str) -> None:
+        raise ERRORS[error]()
+
+
+    @runner.job
+    def thread(error: str) -> None:
+        raise ERRORS[error]()
+
+
+    @runner.job
+    async def generator(error: str) -> AsyncIterator[str]:
+        yield "piece"
+        raise ERRORS[error]()
+
+
+    @runner.job
+    async def good() -> str:
+        return "still here"
+
+
+    app = create_app(runner, auth=None)
+"""
+ERRORS = (
+    "ValueError", "SystemExit", "KeyboardInterrupt", "GeneratorExit", "CancelledError",
+    "ExceptionGroup", "BaseExceptionGroup",
+)  # fmt: skip
+
+
+@pytest.mark.slow  # starts a server
+async def test_t1_nothing_that_a_handler_raises_ends_the_server(tmp_path: Path) -> None:
+    """Under uvicorn, whose own handling of KeyboardInterrupt and SystemExit is not a test's."""
+    asked = [(kind, error) for kind in KINDS for error in ERRORS]
+    async with uvicorn_serves(tmp_path, RAISES) as (process, client):
+        told = []
+        for kind, error in asked:
+            body = {"type": kind, "params": {"error": error}}
+            response = await client.post("/jobs", json=body, headers={"prefer": "wait=30"})
+            job = response.json()
+            told.append((job["status"], job["error"]["reason"], job["error"]["type"]))
+        good = await client.post("/jobs", json={"type": "good"}, headers={"prefer": "wait=30"})
+        alive = process.returncode is None
+    assert told == [("failed", "error", error) for _, error in asked]
+    assert (good.json()["result"], alive) == ("still here", True)

@@ -4,12 +4,8 @@ import asyncio
 
 import pytest
 
-from jobrunner import (
-    JobRunner,
-)
-from tests.runners import (
-    reason,
-)
+from jobrunner import JobRunner
+from tests.runners import reason
 from tests.simulation.loop import unix_now, virtual_time
 
 

@@ -4,11 +4,7 @@ import asyncio
 
 import pytest
 
-from tests.runners import (
-    new_runner,
-    noting,
-    runner_with,
-)
+from tests.runners import new_runner, noting, runner_with
 from tests.simulation.loop import virtual_time
 
 

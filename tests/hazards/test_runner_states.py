@@ -16,9 +16,7 @@ from jobrunner import (
     RunnerStopped,
     WrongLoop,
 )
-from tests.runners import (
-    new_runner,
-)
+from tests.runners import new_runner
 from tests.simulation.loop import simulate, virtual_time
 
 Operation = Callable[[JobRunner, str], Awaitable[Any]]
@@ -30,6 +28,15 @@ async def call(function: Callable[[], Any]) -> Any:
 
 async def enter(runner: JobRunner) -> None:
     async with runner:
+        pass
+
+
+async def another() -> None:
+    """Be a job type that is registered late."""
+
+
+async def live(runner: JobRunner) -> None:
+    async with runner.lifespan():
         pass
 
 
@@ -50,6 +57,16 @@ OPERATIONS: dict[str, Operation] = {
     "stats": lambda runner, _: call(runner.stats),
     "stop": lambda runner, _: runner.stop(),
     "enter": lambda runner, _: enter(runner),
+    "lifespan": lambda runner, _: live(runner),
+    "events": lambda runner, _: call(runner.events),
+    "page": lambda runner, _: call(runner.page),
+    "record": lambda runner, job_id: call(lambda: runner.record(job_id)),
+    "poll_after": lambda runner, job_id: call(lambda: runner.poll_after(job_id)),
+    "retry_failed": lambda runner, _: runner.retry_failed(),
+    "check_loop": lambda runner, _: call(runner.check_loop),
+    "job": lambda runner, _: call(lambda: runner.job(another)),
+    "command_job": lambda runner, _: call(lambda: runner.command_job("say", "echo {{word}}")),
+    "job_types": lambda runner, _: call(lambda: runner.job_types),
 }
 
 
@@ -70,6 +87,16 @@ ANSWERS = {  # operation: new, running, draining, stopped; the job has ended in 
     "stats": (None, None, None, None),
     "stop": (None, None, None, None),
     "enter": (None, InvalidOption, InvalidOption, None),
+    "lifespan": (None, InvalidOption, InvalidOption, None),
+    "events": (None, None, None, None),
+    "page": (None, None, None, None),
+    "record": (JobNotFound, None, None, None),
+    "poll_after": (JobNotFound, None, None, None),
+    "retry_failed": (RunnerNotStarted, None, RunnerStopped, RunnerStopped),
+    "check_loop": (None, None, None, None),
+    "job": (None, None, None, None),
+    "command_job": (None, None, None, None),
+    "job_types": (None, None, None, None),
 }
 
 
@@ -94,6 +121,12 @@ async def in_state(state: str, use: Callable[[JobRunner, str], Awaitable[Any]]) 
                 await stopping
         await stopping
     return await use(runner, ended.id)
+
+
+def test_t16_the_table_has_every_operation() -> None:
+    """One that is added needs an answer in each state too."""
+    public = {name for name in dir(JobRunner) if not name.startswith("_")}
+    assert public | {"enter"} == OPERATIONS.keys() == ANSWERS.keys()
 
 
 @pytest.mark.parametrize("state", ["new", "running", "draining", "stopped"])

@@ -2,9 +2,7 @@
 
 import pytest
 
-from jobrunner import (
-    RunnerNotStarted,
-)
+from jobrunner import RunnerNotStarted
 from tests.runners import new_runner
 from tests.simulation.loop import simulate, virtual_time
 

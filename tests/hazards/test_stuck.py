@@ -6,15 +6,8 @@ import sys
 
 import pytest
 
-from jobrunner import (
-    JobContext,
-)
-from tests.runners import (
-    ended_after,
-    reason,
-    runner_with,
-    swallow,
-)
+from jobrunner import JobContext
+from tests.runners import ended_after, reason, runner_with, swallow
 from tests.simulation.loop import virtual_time
 
 

@@ -10,12 +10,7 @@ from typing import Any
 
 import pytest
 
-from jobrunner import (
-    JobHandle,
-    JobRunner,
-    Limits,
-    WrongLoop,
-)
+from jobrunner import JobHandle, JobRunner, Limits, WrongLoop
 
 
 async def test_t10_many_functions_run_side_by_side() -> None:
