@@ -8,6 +8,7 @@ A job is a record for as long as it is live, and is packed when it ends. Who hol
 goes on reading that one; who asks for the job gets a record that is like it, and not the same.
 """
 
+import hashlib
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
@@ -71,6 +72,7 @@ class JobStore:
         self._final = Archive(self._ids)
         self._indexes = {name: Index() for name in FILTERS}
         self._keys: dict[str, str] = {}
+        self._joined: dict[str, dict[str, bytes]] = {}
         self._limited: dict[tuple[str, str], dict[str, Job]] = {}
         self._retries: dict[str, int] = {}
         self._ends: deque[float] = deque(maxlen=RECENT)
@@ -174,6 +176,21 @@ class JobStore:
         """Return the job that was submitted with this idempotency key, while it is kept."""
         job_id = self._keys.get(key)
         return None if job_id is None else self.get(job_id)
+
+    def join(self, key: str, job: Job, request: bytes) -> None:
+        """Have an idempotency key lead to a job that another request has made.
+
+        Args:
+            request: The params of the request with this key, to know it by.
+        """
+        self._keys[key] = job.id
+        self._joined.setdefault(job.id, {})[key] = _digest(request)
+
+    def is_request(self, key: str, job: Job, type: str, params: bytes) -> bool:
+        """Return whether the request that brought this idempotency key to `job` was the same."""
+        if (digest := self._joined.get(job.id, {}).get(key)) is not None:
+            return (job.type, digest) == (type, _digest(params))
+        return (job.type, job.params) == (type, params)
 
     def live_with_key(self, type: str, key: str) -> list[Job]:
         """Return the live jobs of the type that share a concurrency key, in order of submission."""
@@ -290,6 +307,9 @@ class JobStore:
                 index.remove(value, job.number)
         if job.idempotency_key is not None and self._keys.get(job.idempotency_key) == job_id:
             del self._keys[job.idempotency_key]
+        for key in self._joined.pop(job_id, ()):
+            if self._keys.get(key) == job_id:
+                del self._keys[key]
         if job.retry_of is not None:
             self._retries[job.retry_of] -= 1
             if not self._retries[job.retry_of]:
@@ -301,3 +321,7 @@ class JobStore:
         self._gone_order.append(job_id)
         if len(self._gone_order) > self.retention.max_tombstones:
             self._gone.discard(self._gone_order.popleft())
+
+
+def _digest(params: bytes) -> bytes:
+    return hashlib.sha256(params).digest()

@@ -144,24 +144,18 @@ class Intake:
         """
         now = self._now()
         checked = check_submit(options, handler.options, self._timeout, self._limits, now)
-        arguments, raw = handler.validate(params)
-        if len(raw) > self._limits.max_params:
-            raise PayloadTooLarge(
-                f"the params are {len(raw)} bytes of JSON; the limit is {self._limits.max_params}"
-            )
-        if (known := self._known(checked.fields["idempotency_key"], handler, raw)) is not None:
+        arguments, raw = self._validate(handler, params)
+        key = checked.fields["idempotency_key"]
+        if key is not None and (known := self._known(key, handler, raw)) is not None:
             return known, "replayed"
         _set_key(checked.fields, handler, arguments)
         rivals = self._rivals(checked, handler)
-        going_on = [rival for rival in rivals if rival.cancel_requested_at is None]
-        if going_on and checked.on_duplicate == "join":
-            return going_on[-1], "joined"
+        if checked.on_duplicate == "join" and (joined := _going_on(rivals)) is not None:
+            if key is not None:
+                self._store.join(key, joined, raw)
+            return joined, "joined"
         if rivals and checked.on_duplicate == "reject":
-            raise DuplicateJob(
-                f"job {rivals[-1].id} has the concurrency key "
-                f"{checked.fields['concurrency_key']!r} and is {rivals[-1].status}",
-                job_id=rivals[-1].id,
-            )
+            raise _duplicate(rivals[-1])
         replaced = rivals if checked.on_duplicate == "replace" else []
         if (behind and not replaced) or self._is_full(handler, less=replaced):
             raise self._full(handler)
@@ -214,9 +208,19 @@ class Intake:
         given = handler.given(job.params)
         return self.accept(handler, given, options, retry_of=job.id, behind=behind)[0]
 
-    def _known(self, key: str | None, handler: Handler, params: bytes) -> Job | None:
-        job = None if key is None else self._store.by_key(key)
-        if job is not None and (job.type, job.params) != (handler.name, params):
+    def _validate(
+        self, handler: Handler, params: Mapping[str, Any]
+    ) -> tuple[Mapping[str, Any], bytes]:
+        arguments, raw = handler.validate(params)
+        if len(raw) > self._limits.max_params:
+            raise PayloadTooLarge(
+                f"the params are {len(raw)} bytes of JSON; the limit is {self._limits.max_params}"
+            )
+        return arguments, raw
+
+    def _known(self, key: str, handler: Handler, params: bytes) -> Job | None:
+        job = self._store.by_key(key)
+        if job is not None and not self._store.is_request(key, job, handler.name, params):
             raise IdempotencyKeyReused(
                 f"the idempotency key {key!r} came before, with another type or other params, "
                 f"for job {job.id}; make a new key for a new job"
@@ -255,6 +259,18 @@ class Intake:
         count, since = self._store.recent_ends(PACE_OF)
         per_job = (self._clock() - since) / count if count else 0.0
         return min(60.0, max(1.0, per_job * self._limits.max_pending / 100))
+
+
+def _going_on(rivals: Sequence[Job]) -> Job | None:
+    """Return the newest that nobody has asked to stop: who joins one of those gets nothing."""
+    return next((job for job in reversed(rivals) if job.cancel_requested_at is None), None)
+
+
+def _duplicate(rival: Job) -> DuplicateJob:
+    return DuplicateJob(
+        f"job {rival.id} has the concurrency key {rival.concurrency_key!r} and is {rival.status}",
+        job_id=rival.id,
+    )
 
 
 class _Line:

@@ -7,6 +7,7 @@ import pytest
 
 from jobrunner import (
     DuplicateJob,
+    IdempotencyKeyReused,
     InvalidOption,
     JobContext,
     JobHandle,
@@ -14,6 +15,7 @@ from jobrunner import (
     JobStatus,
     Limits,
     QueueFull,
+    Retention,
     RetryPolicy,
 )
 from tests.serving import in_process, problem
@@ -196,6 +198,23 @@ async def test_the_newest_of_several_is_joined() -> None:
         jobs = [await runner.submit("index", {"version": n}) for n in range(3)]
         joined = await runner.submit("index", on_duplicate="join")
         assert joined.id == jobs[2].id
+
+
+@virtual_time
+async def test_an_idempotency_key_leads_to_the_job_that_was_joined() -> None:
+    """A client whose answer was lost sends the request again, when the job may have ended."""
+    key: Any = {"idempotency_key": "k", "on_duplicate": "join"}
+    async with new_runner(retention=Retention(max_jobs=1)) as runner:
+        first = await runner.submit("index", {"version": 1})
+        await runner.submit("index", {"version": 2}, **key)
+        await first.wait()
+        again = await runner.submit("index", {"version": 2}, **key)
+        with pytest.raises(IdempotencyKeyReused):
+            await runner.submit("index", {"version": 3}, **key)
+        await (await runner.submit("index", {"document": "other"})).wait()  # prunes the first
+        anew = await runner.submit("index", {"version": 2}, **key)
+    assert (again.id, again.outcome) == (first.id, "replayed")
+    assert (anew.id != first.id, anew.outcome) == (True, "created")
 
 
 # --- what is a duplicate ------------------------------------------------------------------------

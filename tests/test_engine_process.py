@@ -74,7 +74,7 @@ class Run:
 
     async def ended(self) -> Any:
         """Return what the run returned, or raise what it raised."""
-        done, _ = await asyncio.wait([self.task], timeout=10.0)
+        done, _ = await asyncio.wait([self.task], timeout=60.0)
         assert done, "the run doesn't end"
         value, error = self.task.result()
         if error is not None:
