@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from . import jobs
 from .endings import Endings
-from .errors import clip
+from .errors import class_name, clip, describe
 from .jobs import CancelReason, FailureReason, Job, JobError
 from .store import JobStore
 from .timers import Timer, Timers
@@ -74,7 +74,8 @@ class Control:
             try:
                 strike(job)
             except BaseException as fault:  # nobody else would ever look at the job again (T17)
-                self._endings.lost(job, f"a fault when its time was over: {fault!r:.200}")
+                detail = f"a fault when its time was over: {class_name(fault)}: {describe(fault)}"
+                self._endings.lost(job, detail, waits=job.id not in self._workers.attempts)
 
         return self._timers.at(when, ring)
 

@@ -63,13 +63,20 @@ class Endings:
             self.fail(job, error)
         self._queue.discard(job)
 
-    def lost(self, job: Job, detail: str) -> None:
-        """End a job that a fault of the runner's own has left in whatever state (T17)."""
+    def lost(self, job: Job, detail: str, *, waits: bool = False) -> None:
+        """End a job that a fault of the runner's own has left in whatever state (T17).
+
+        Args:
+            detail: What happened.
+            waits: Whether it is still in the queue.
+        """
         logger.critical("job %s is lost: %s", job.id, detail)
         self._queue.leave(job)
         if not job.is_final:
             jobs.fail(job, self._now(), JobError.from_limit("lost", detail, attempt=job.attempt))
         self._save(job)
+        if waits:
+            self._queue.discard(job)
         if job.status is JobStatus.FAILED:  # a fault may have come after another end
             self._failed(job)
 

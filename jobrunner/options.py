@@ -1,6 +1,7 @@
 """What can be decided for a job type, and what is known of it once it is checked."""
 
 import difflib
+import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -97,6 +98,8 @@ class TypeOptions:
         for name in ("concurrency_key", "on_failure"):
             if (function := getattr(self, name)) is not None and not callable(function):
                 raise InvalidOption(f"{name} is {function!r:.60}; it must be a function")
+        if inspect.iscoroutinefunction(self.concurrency_key):
+            raise InvalidOption("concurrency_key is a coroutine function; it must be a plain one")
         if self.retry is not None and not isinstance(self.retry, RetryPolicy):
             raise InvalidOption(f"retry is {self.retry!r:.60}; it must be a RetryPolicy")
         parse_rate(self.rate_limit)

@@ -16,6 +16,11 @@ def register(**options: Any) -> None:
     JobRunner().job("work", **options)(nothing)
 
 
+async def make_key_later(params: dict[str, Any]) -> str:
+    """A submit doesn't wait for it."""
+    return "key"
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
@@ -34,6 +39,7 @@ def register(**options: Any) -> None:
         ({"on_duplicate": []}, r"on_duplicate is \[\]"),
         ({"engine": "gpu"}, "engine is 'gpu'; it must be one of: local, process"),
         ({"concurrency_key": "user_id"}, "concurrency_key is 'user_id'; it must be a function"),
+        ({"concurrency_key": make_key_later}, "concurrency_key is a coroutine function; it must"),
         ({"on_failure": 5}, "on_failure is 5; it must be a function"),
         ({"retry": 3}, "retry is 3; it must be a RetryPolicy"),
         ({"rate_limit": "often"}, "rate_limit is 'often'; write it as '60/min', '5/s', "),
