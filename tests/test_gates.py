@@ -11,7 +11,7 @@ import pytest
 
 from jobrunner import InvalidOption, JobContext, JobHandle, JobRunner, RetryPolicy
 from jobrunner.gates import Gate
-from jobrunner.jobs import FINAL
+from jobrunner.jobs import FINAL, Job
 from tests.simulation.loop import simulate, unix_now, virtual_time
 
 
@@ -59,10 +59,10 @@ def key_of(params: dict[str, Any]) -> str | None:
     return key
 
 
-def gates() -> int:
-    """Return how many gates there are in memory."""
+def living(kind: type) -> int:
+    """Return how many objects of a class there are in memory."""
     gc.collect()
-    return sum(isinstance(thing, Gate) for thing in gc.get_objects())
+    return sum(type(thing) is kind for thing in gc.get_objects())
 
 
 # --- how many together --------------------------------------------------------------------------
@@ -260,6 +260,20 @@ async def test_a_called_job_that_is_cancelled_passes_the_call_on() -> None:
             await job.cancel()
         runner.resume()
         assert await jobs[4].result(timeout=11.0) == "4"
+
+
+@virtual_time
+async def test_a_called_job_that_waits_elsewhere_then_passes_the_call_on() -> None:
+    """The type has room and the job's key has not: the room is for one of another key."""
+    bench = Bench({"max_concurrency": 2, "concurrency_key": key_of})
+    async with bench.runner as runner:
+        await bench.submit("x1", "x1", seconds=10.0)
+        await bench.submit("x2", "x2", seconds=11.0)
+        for name in ("a1", "a2", "b1"):
+            await bench.submit(name, name[0], seconds=30.0)
+        await runner.drain()
+    assert bench.order == ["x1", "x2", "a1", "b1", "a2"]
+    assert bench.starts == [0.0, 0.0, 10.0, 11.0, 40.0]
 
 
 @pytest.mark.parametrize("limit", [{"expires": 5.0}, {"deadline": 5.0}])
@@ -461,6 +475,17 @@ async def test_an_urgent_job_is_the_first_when_the_window_opens() -> None:
     assert bench.order == ["first", "urgent", "second"]
 
 
+@virtual_time
+async def test_a_rate_holds_in_a_runner_that_is_started_again() -> None:
+    """T16: who would have opened the window has gone with the first life; the second has its own."""
+    bench = Bench({"rate_limit": "1/10s"}, shutdown_timeout=0.0)
+    for _ in range(2):
+        async with bench.runner:
+            jobs = [await bench.submit(seconds=1.0) for _ in range(3)]
+            await jobs[1].wait(timeout=12.0)
+    assert bench.starts == [0.0, 10.0, 11.0, 21.0]
+
+
 # --- several gates ------------------------------------------------------------------------------
 
 LIMITS = {"max_concurrency": 3, "concurrency_key": key_of, "max_per_key": 2, "rate_limit": "5/20s"}
@@ -514,7 +539,7 @@ async def test_a_worker_is_never_idle_while_a_job_could_run() -> None:
 async def test_q10_a_key_that_nobody_uses_costs_nothing() -> None:
     """A key for each user, for years: what was for a job must go with it, however that ended."""
     bench = Bench({"concurrency_key": key_of, "max_concurrency": 50}, workers=50)
-    before = gates()
+    before = living(Gate)
     async with bench.runner as runner:
         jobs: list[JobHandle[Any]] = [
             await bench.submit(key=f"user {n}", seconds=0.1, delay=float(n % 3), deadline=4.0)
@@ -525,9 +550,38 @@ async def test_q10_a_key_that_nobody_uses_costs_nothing() -> None:
         await asyncio.sleep(0.2)
         runner.pause()
         await runner.drain()
-        assert gates() - before == 1  # the type's own
+        assert living(Gate) - before == 1  # the type's own
         counts = runner.stats().jobs
     assert min(counts[status] for status in FINAL) >= 50
+
+
+@virtual_time
+async def test_q10_a_key_whose_waiting_jobs_were_cancelled_costs_nothing() -> None:
+    """They are passed over when the key's turn comes, and then nothing of it is left."""
+    bench, before = Bench({"concurrency_key": key_of}), living(Gate)
+    async with bench.runner as runner:
+        await bench.submit(key="a")
+        jobs = [await bench.submit(key="a") for _ in range(3)]
+        for job in jobs[:2]:
+            await job.cancel()
+        await runner.drain()
+        assert living(Gate) == before
+
+
+@virtual_time
+async def test_q10_cancelled_jobs_behind_a_gate_are_let_go() -> None:
+    """Submits and cancels behind a gate that stays closed for hours must not stay in memory."""
+    bench = Bench({"max_concurrency": 1})
+    async with bench.runner:
+        await bench.submit(seconds=3_600.0)
+        await bench.submit("kept")
+        await asyncio.sleep(1.0)
+        before = living(Job)
+        for _ in range(300):
+            await (await bench.submit()).cancel()
+        assert living(Job) - before <= 65
+        await bench.runner.drain()
+    assert bench.order == ["", "kept"]
 
 
 @pytest.mark.slow

@@ -280,7 +280,6 @@ def test_t16_those_of_another_loop_hold_up_nobody() -> None:
         async with bench.runner as runner:
             await bench.stuck()
             await runner.submit("normal")
-        bench.free()
 
     async def second() -> None:
         async with bench.runner as runner:
