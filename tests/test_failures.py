@@ -650,6 +650,27 @@ async def test_a_job_that_its_type_would_refuse_by_now_is_left_out() -> None:
         assert [h.view().retry_of for h in handles] == [failed[2].id, failed[0].id]
 
 
+@pytest.mark.parametrize("way", ["enqueue", "join", "reject", "replace"])
+@virtual_time
+async def test_jobs_with_one_key_are_all_run_again(way: Any) -> None:
+    """They are no second clicks: each of them was wanted, and has failed."""
+    runner = JobRunner(now=unix_now, seed=1)
+
+    @runner.job(on_duplicate=way, concurrency_key=lambda params: "one")
+    async def fail(n: int) -> None:
+        raise PermanentError("down")
+
+    async with runner:
+        failed = []
+        for n in range(3):
+            failed.append(await runner.submit(fail, {"n": n}))
+            await failed[-1].wait()
+        runner.pause()
+        handles = await runner.retry_failed()
+        assert [h.view().retry_of for h in handles] == [job.id for job in failed[::-1]]
+        assert {handle.status for handle in handles} == {"pending"}
+
+
 @virtual_time
 async def test_a_job_runs_again_with_the_options_that_it_had() -> None:
     """Also with those by which it had no limit where its type has one."""

@@ -477,7 +477,7 @@ async def test_an_urgent_job_is_the_first_when_the_window_opens() -> None:
 
 @virtual_time
 async def test_a_rate_holds_in_a_runner_that_is_started_again() -> None:
-    """T16: who would have opened the window has gone with the first life; the second has its own."""
+    """T16: what would have opened the window has gone with the first life."""
     bench = Bench({"rate_limit": "1/10s"}, shutdown_timeout=0.0)
     for _ in range(2):
         async with bench.runner:
