@@ -251,9 +251,9 @@ RESISTING = ("swallow", "stubborn", "tidy", "messy")
 
 
 LEADING_TO = {
-    "handler.entry": ("return",), "handler.tick": ("tick",), "handler.piece": ("return",),
-    "handler.pause": ("sleep", "fail", "tidy", "leak"), "handler.cleanup": ("tidy", "messy"),
-    "handler.gate": ("hang", "tidy"), "handler.swallow": ("swallow",), "error.str": ("fail",),
+    "handler.entry": ("return",) * 2, "handler.tick": ("tick",) * 2, "handler.piece": ("return",),
+    "handler.pause": ("fail", "tidy", "leak"), "handler.cleanup": ("tidy", "messy", "messy"),
+    "handler.gate": ("hang", "tidy"), "handler.swallow": ("swallow",) * 3, "error.str": ("fail",),
     "error.status": ("fail",), "error.retry_after": ("fail",), "result.repr": ("odd_value",),
     "result.items": ("odd_value",), "field.repr": ("report",), "message.str": ("talk",),
     "user.retry_if": ("fail", "refused"),
@@ -264,10 +264,10 @@ LEADING_TO = {
 def draw_plan(random: Random, faults: Faults, client: str) -> dict[str, Any]:
     """Return the metadata of a job that does something, rather where something goes wrong."""
     leading = [plan for place in faults.active for plan in LEADING_TO.get(place, ())]
-    plans = leading if leading and random.random() < 0.5 else PLAN_NAMES
+    led = bool(leading) and random.random() < 0.7
     return {
-        "plan": random.choice(plans),
-        "n": random.randint(0, 3),
+        "plan": random.choice(leading if led else PLAN_NAMES),
+        "n": random.randint(led, 3),
         "seconds": random.choice((0, 0, 0.5, 1, 1, 2, 3)),
         "client": client,
     }

@@ -49,9 +49,16 @@ class Client:
         for _ in range(self.random.randint(3, 7)):
             if pause := self.random.choice(PAUSES):
                 await asyncio.sleep(pause)
-            operation = self.random.choices(OPERATIONS, WEIGHTS)[0]
+            operation = self._next()
             self.world.trace.append(f"{self.world.loop.time()} {self.name} {operation.__name__}")
             await operation(self)
+
+    def _next(self) -> "Operation":
+        """Draw what to do, rather something that can go wrong."""
+        leading = [LEADING_TO[place] for place in self.world.faults.active if place in LEADING_TO]
+        if leading and self.random.random() < 0.25:
+            return self.random.choice(leading)
+        return self.random.choices(OPERATIONS, WEIGHTS)[0]
 
     async def submit(self) -> None:
         """Submit a job; one with a patient request lets the client go on."""
@@ -256,6 +263,10 @@ _WEIGHED: dict[Operation, int] = {
     Client.submit: 56, Client.cancel: 14, Client.retry: 6, Client.forget: 6, Client.wait: 8,
     Client.result: 6, Client.follow: 10, Client.follow_all: 3, Client.list: 4, Client.pause: 5,
     Client.resize: 6, Client.retry_failed: 4,
+}  # fmt: skip
+LEADING_TO: dict[str, Operation] = {
+    "client.submit": Client.submit, "client.wait": Client.wait, "client.result": Client.result,
+    "client.retry_failed": Client.retry_failed,
 }  # fmt: skip
 OPERATIONS = tuple(_WEIGHED)
 WEIGHTS = tuple(_WEIGHED.values())

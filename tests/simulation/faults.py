@@ -84,7 +84,7 @@ class Faults:
         self._note = note
         self.calm = False
         self.rate = self._random.choice(_RATES)
-        chosen = self._random.sample(_NAMES, self._random.choice((0, 5, 10)))
+        chosen = self._random.sample(_NAMES, self._random.choice((0, 6, 12)))
         self.active = {place: self._random.choice(PLACES[place]) for place in chosen}
         """The kind for each place that is not quiet."""
 

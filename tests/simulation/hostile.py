@@ -98,11 +98,11 @@ def result(faults: Faults) -> object:
 
 def error(faults: Faults) -> Exception:
     """Return an error, hostile where this scenario has it so."""
-    if faults.wants("error.str"):
-        return Unspeakable(faults.arm("error.str"))
-    if faults.wants("error.status"):
-        return Statusless(faults.arm("error.status"))
     if faults.wants("error.retry_after"):
         told: Any = Seconds(faults.arm("error.retry_after"))
         return RetryableError("hostile", retry_after=told)
+    if faults.wants("error.status"):
+        return Statusless(faults.arm("error.status"))
+    if faults.wants("error.str"):
+        return Unspeakable(faults.arm("error.str"))
     return RuntimeError("as planned")

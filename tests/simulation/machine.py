@@ -36,12 +36,16 @@ from .model import KINDS, Entry, Model, Options, Outcome
 SECONDS = st.sampled_from((0.0, 0.5, 1.0, 1.0, 30.0, 60.0, 61.0, 200.0))
 OPTIONS = st.builds(
     Options,
-    type=st.sampled_from(("work", "flaky", "stubborn", "mule")),
+    type=st.sampled_from(tuple(KINDS)),
     priority=st.integers(-2, 2),
     delay=st.sampled_from((0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 60.0, 90.0)),
     session=st.sampled_from((None, "a", "b")),
     key=st.sampled_from((None, None, None, "k", "l")),
     timeout=st.sampled_from((None, 1.0, 1.0, 30.0)),
+    deadline=st.sampled_from((None, None, None, 1.0, 61.0)),
+    expires=st.sampled_from((None, None, None, 0.5, 60.0)),
+    together=st.sampled_from((None, None, None, "x", "y")),
+    duplicate=st.sampled_from(("enqueue", "enqueue", "join", "replace", "reject")),
 )
 ANY = st.integers(0, 1_000)
 """Which of the jobs, counted from the newest and round again."""
@@ -56,7 +60,7 @@ class RunnerMachine(RuleBasedStateMachine):
         max_age=st.sampled_from((None, None, 0.0, 60.0)),
         max_tombstones=st.sampled_from((0, 2, 100)),
         max_pending=st.sampled_from((3, 100, 100, 100)),
-        grace=st.sampled_from((0.5, 5.0)),
+        grace=st.sampled_from((0.0, 0.5, 5.0)),
         before=st.sampled_from((0, 0, 0, 0, 0, 0, 62, 130)),
     )
     def begin(self, before: int, **drawn: Any) -> None:
@@ -95,7 +99,13 @@ class RunnerMachine(RuleBasedStateMachine):
         )
         for name, kind in KINDS.items():
             policy = RetryPolicy(max_attempts=kind.attempts, base=0.0)
-            runner.job(name, retry=policy)(self._obey if kind.obeys else self._resist)
+            runner.job(
+                name,
+                retry=policy,
+                max_concurrency=kind.together,
+                max_pending=kind.pending,
+                rate_limit=kind.rate and f"{kind.rate.starts}/{kind.rate.seconds:g}s",
+            )(self._obey if kind.obeys else self._resist)
         return runner
 
     async def _obey(self, ctx: JobContext) -> object:
@@ -134,8 +144,9 @@ class RunnerMachine(RuleBasedStateMachine):
 
     def _expect(self, handle: Any, expected: Entry) -> None:
         """Compare a handle that was returned with what the model expects."""
-        assert (handle.outcome == "replayed") == (expected.number <= len(self.jobs))
-        if handle.outcome != "replayed":
+        known = handle.outcome in ("replayed", "joined")
+        assert known == (expected.number <= len(self.jobs))
+        if not known:
             self.jobs.append(self.runner.record(handle.id))
         assert self.jobs[expected.number - 1].id == handle.id
 
@@ -188,6 +199,18 @@ class RunnerMachine(RuleBasedStateMachine):
             assert self.jobs[-1].retry_of == job.id
         else:
             self._do(self.runner.retry(job.id), expected)
+        self._settle()
+
+    @rule(type=st.sampled_from((None, "work", "flaky", "single")))
+    def retry_failed(self, type: str | None) -> None:
+        expected = self.model.retry_failed(type)
+        if isinstance(expected, list):
+            handles = self._do(self.runner.retry_failed(type), None)
+            assert len(handles) == len(expected)
+            for handle, entry in zip(handles, expected, strict=True):
+                self._expect(handle, entry)
+        else:
+            self._do(self.runner.retry_failed(type), expected)
         self._settle()
 
     @precondition(lambda self: self.jobs)
@@ -309,9 +332,14 @@ _ERRORS: dict[Outcome, Any] = {
 
 
 def _options(options: Options) -> SubmitOptions:
-    drawn = SubmitOptions(priority=options.priority, delay=options.delay, timeout=options.timeout)
+    drawn = SubmitOptions(
+        priority=options.priority, delay=options.delay, timeout=options.timeout,
+        deadline=options.deadline, expires=options.expires, on_duplicate=options.duplicate,
+    )  # fmt: skip
     if options.session is not None:
         drawn["session_id"] = options.session
     if options.key is not None:
         drawn["idempotency_key"] = options.key
+    if options.together is not None:
+        drawn["concurrency_key"] = options.together
     return drawn

@@ -4,12 +4,14 @@ The model is only ever looked at when the runner is at rest: whatever could happ
 passing has happened.
 """
 
+import math
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 from jobrunner import (
+    DuplicateJob,
     IdempotencyKeyReused,
     JobGone,
     JobNotFinal,
@@ -18,19 +20,29 @@ from jobrunner import (
     JobStatus,
     QueueFull,
 )
+from jobrunner.options import OnDuplicate, RateLimit
 
 Refusal = type[JobRunnerError]
+Stop = Literal["timeout", "deadline", "cancel"]
+STRENGTH: tuple[Stop | None, ...] = (None, "timeout", "deadline", "cancel")
+"""A later one wins over an earlier one."""
 Outcome = Literal["value", "error", "later", "never"]
+WAITING = (JobStatus.PENDING, JobStatus.RETRYING)
 FINAL = (JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED)
 MINUTE = 60.0
 """What one point of priority is worth."""
 
 
 class Kind(NamedTuple):
-    """A job type: how often it is tried, and whether its handler stops when it is asked to."""
+    """A job type: how often it is tried, whether its handler stops when asked to, and limits."""
 
     attempts: int
     obeys: bool
+    together: int | None = None
+    """How many run at once."""
+    rate: RateLimit | None = None
+    pending: int | None = None
+    """How many may wait."""
 
 
 KINDS = {
@@ -38,6 +50,9 @@ KINDS = {
     "flaky": Kind(3, True),
     "stubborn": Kind(1, False),
     "mule": Kind(2, False),
+    "pair": Kind(2, True, together=2),
+    "single": Kind(1, False, together=1, pending=2),
+    "rated": Kind(2, True, rate=RateLimit(2, 60.0)),
 }
 
 
@@ -50,6 +65,11 @@ class Options(NamedTuple):
     session: str | None = None
     key: str | None = None
     timeout: float | None = None
+    deadline: float | None = None
+    expires: float | None = None
+    together: str | None = None
+    """Concurrency key: of the jobs of a type with one key, one runs at a time."""
+    duplicate: OnDuplicate = "enqueue"
 
 
 @dataclass(eq=False)
@@ -61,8 +81,10 @@ class Entry:
     status: JobStatus = JobStatus.PENDING
     attempt: int = 0
     rank: float = 0.0
-    stop: Literal["timeout", "cancel"] | None = None
+    stop: Stop | None = None
+    due_by: float = math.inf
     ended: float = 0.0
+    retry_of: "Entry | None" = None
     history: list[tuple[JobStatus, float]] = field(default_factory=list)
     asked: bool = False
 
@@ -78,6 +100,8 @@ class Alarm(NamedTuple):
     order: int
     entry: Entry
     call: Callable[[Entry], None]
+    lasting: bool = False
+    """Whether it strikes whatever becomes of an attempt."""
 
 
 @dataclass(eq=False)
@@ -104,6 +128,8 @@ class Model:
     stuck: list[Entry] = field(default_factory=list)
     starts: list[tuple[int, int]] = field(default_factory=list)
     """Number and attempt of all that has started, in order."""
+    start_times: list[tuple[str, float]] = field(default_factory=list)
+    """Type and time of the same."""
     alarms: list[Alarm] = field(default_factory=list)
     turns: deque[Entry | None] = field(default_factory=deque)
     """Who is about to do something: a handler that was asked to stop, or a worker, for None."""
@@ -127,13 +153,38 @@ class Model:
             if options.key is not None and entry.options.key == options.key:
                 same = entry.options.type == options.type
                 return entry if same else IdempotencyKeyReused
-        waiting = [e for e in self.kept if e.status in (JobStatus.PENDING, JobStatus.RETRYING)]
-        if len(waiting) >= self.max_pending:
+        rivals = [entry for entry in self.kept if self._are_rivals(entry, options)]
+        going_on = [entry for entry in rivals if not entry.asked]
+        if going_on and options.duplicate == "join":
+            return going_on[-1]
+        if rivals and options.duplicate == "reject":
+            return DuplicateJob
+        replaced = rivals if options.duplicate == "replace" else []
+        if self._is_full(options.type, replaced):
             return QueueFull
+        for rival in replaced:
+            self.cancel(rival)
+        return self._add(options)
+
+    def _are_rivals(self, entry: Entry, options: Options) -> bool:
+        alike = (entry.options.type, entry.options.together) == (options.type, options.together)
+        return alike and options.together is not None and not entry.final
+
+    def _is_full(self, type: str, less: list[Entry]) -> bool:
+        waiting = [entry for entry in self.kept if entry.status in WAITING and entry not in less]
+        most, of_type = KINDS[type].pending, [e for e in waiting if e.options.type == type]
+        return len(waiting) >= self.max_pending or (most is not None and len(of_type) >= most)
+
+    def _add(self, options: Options) -> Entry:
         entry = Entry(len(self.jobs) + 1, options)
         self.jobs.append(entry)
         self.kept.append(entry)
         self._move(entry, JobStatus.PENDING)
+        if options.expires is not None:
+            self._alarm(entry, options.delay + options.expires, self._expire, lasting=True)
+        if options.deadline is not None:
+            entry.due_by = self.now + options.delay + options.deadline
+            self._alarm(entry, options.delay + options.deadline, self._miss, lasting=True)
         self._queue(entry, options.delay)
         return entry
 
@@ -143,7 +194,24 @@ class Model:
             return refusal
         if not entry.final:
             return JobNotFinal
-        return self.submit(entry.options._replace(delay=0.0, key=None))
+        again = self.submit(
+            entry.options._replace(delay=0.0, key=None, expires=None, duplicate="enqueue")
+        )
+        if isinstance(again, Entry):
+            again.retry_of = entry
+        return again
+
+    def retry_failed(self, type: str | None) -> Refusal | list[Entry]:
+        """Return the new jobs that run failed ones again, newest first, or why there is none."""
+        made: list[Entry] = []
+        for entry in [e for e in reversed(self.kept) if e.status is JobStatus.FAILED]:
+            retried = any(other.retry_of is entry for other in self.kept)
+            if type in (None, entry.options.type) and not retried:
+                again = self.retry(entry)
+                if not isinstance(again, Entry):
+                    return made or again
+                made.append(again)
+        return made
 
     def cancel(self, entry: Entry) -> Refusal | None:
         if (refusal := self.refusal(entry)) is not None:
@@ -154,11 +222,18 @@ class Model:
             entry.asked = True
             self._ask(entry, "cancel")
         elif not entry.final:
-            self._silence(entry)
-            if entry in self.ready:
-                self.ready.remove(entry)
             self._end(entry, JobStatus.CANCELLED)
         return None
+
+    def _expire(self, entry: Entry) -> None:
+        if entry.attempt == 0:
+            self._end(entry, JobStatus.FAILED)
+
+    def _miss(self, entry: Entry) -> None:
+        if entry in self.running:
+            self._ask(entry, "deadline")
+        else:
+            self._end(entry, JobStatus.FAILED)
 
     def forget(self, entry: Entry) -> Refusal | None:
         if (refusal := self.refusal(entry)) is not None:
@@ -173,7 +248,7 @@ class Model:
         """The handler returns or raises; what a stuck one says is dropped."""
         if entry in self.stuck:
             self.stuck.remove(entry)
-        elif outcome == "value" and entry.stop != "timeout":
+        elif outcome == "value" and entry.stop not in ("timeout", "deadline"):
             self._leave(entry)
             self._end(entry, JobStatus.COMPLETED)
         else:
@@ -195,16 +270,41 @@ class Model:
         self.turns.extend([None] * (self.workers - len(self.running)))
 
     def _take(self) -> None:
-        if self.ready and not self.paused and len(self.running) < self.workers:
-            entry = min(self.ready, key=lambda entry: (entry.rank, entry.number))
+        able = [entry for entry in self.ready if self._may_start(entry)]
+        if able and not self.paused and len(self.running) < self.workers:
+            entry = min(able, key=lambda entry: (entry.rank, entry.number))
             self.ready.remove(entry)
             self._start(entry)
+
+    def _may_start(self, entry: Entry) -> bool:
+        """Whether no limit of its type holds it back."""
+        kind, key = KINDS[entry.options.type], entry.options.together
+        alike = [other for other in self.running if other.options.type == entry.options.type]
+        if kind.together is not None and len(alike) >= kind.together:
+            return False
+        if key is not None and any(other.options.together == key for other in alike):
+            return False
+        return self._opens(entry.options.type) <= self.now
+
+    def _opens(self, type: str) -> float:
+        """Return from when on the type's rate lets another attempt start."""
+        rate = KINDS[type].rate
+        times = [when for name, when in self.start_times if name == type]
+        return (
+            0.0 if rate is None or len(times) < rate.starts else times[-rate.starts] + rate.seconds
+        )
+
+    def _next_moment(self) -> float:
+        """Return when something happens next, by itself; infinite when nothing does."""
+        moments = [alarm.when for alarm in self.alarms]
+        opens = [self._opens(entry.options.type) for entry in self.ready]
+        return min([*moments, *(when for when in opens if when > self.now)], default=math.inf)
 
     def advance(self, seconds: float = 0.0) -> None:
         """Let time pass, from one thing that happens to the next; first what happens now."""
         self._act()
         target = self.now + seconds
-        while (when := min((a.when for a in self.alarms), default=target + 1)) <= target:
+        while (when := self._next_moment()) <= target:
             self.now = when
             self._prune()
             due = sorted(alarm for alarm in self.alarms if alarm.when == when)
@@ -212,6 +312,7 @@ class Model:
                 if alarm in self.alarms:
                     self.alarms.remove(alarm)
                     alarm.call(alarm.entry)
+            self.wake()
             self._act()
         self.now = target
         self._prune()
@@ -250,13 +351,14 @@ class Model:
         self._move(entry, JobStatus.RUNNING)
         self.running.append(entry)
         self.starts.append((entry.number, entry.attempt))
+        self.start_times.append((entry.options.type, self.now))
         if entry.options.timeout is not None:
             self._alarm(entry, entry.options.timeout, lambda entry: self._ask(entry, "timeout"))
 
-    def _ask(self, entry: Entry, reason: Literal["timeout", "cancel"]) -> None:
+    def _ask(self, entry: Entry, reason: Stop) -> None:
         """Ask the handler to stop, again after a grace, and give it up after another."""
         asked = entry.stop is not None
-        entry.stop = "cancel" if "cancel" in (reason, entry.stop) else reason
+        entry.stop = max(reason, entry.stop, key=STRENGTH.index)
         if asked:
             return
         if KINDS[entry.options.type].obeys:
@@ -276,15 +378,20 @@ class Model:
 
     def _fail(self, entry: Entry, outcome: Outcome, delay: float) -> None:
         left = entry.attempt < KINDS[entry.options.type].attempts
+        wait = delay if outcome == "later" and entry.stop is None else 0.0
+        in_time = entry.stop != "deadline" and self.now + wait < entry.due_by
         if entry.stop == "cancel":
             self._end(entry, JobStatus.CANCELLED)
-        elif left and (entry.stop == "timeout" or outcome != "never"):
+        elif left and in_time and (entry.stop == "timeout" or outcome != "never"):
             self._move(entry, JobStatus.RETRYING)
-            self._queue(entry, delay if outcome == "later" and entry.stop is None else 0.0)
+            self._queue(entry, wait)
         else:
             self._end(entry, JobStatus.FAILED)
 
     def _end(self, entry: Entry, status: JobStatus) -> None:
+        self.alarms = [alarm for alarm in self.alarms if alarm.entry is not entry]
+        if entry in self.ready:
+            self.ready.remove(entry)
         self._move(entry, status)
         entry.ended = self.now
         self.finals.append(entry)
@@ -303,9 +410,12 @@ class Model:
         self.kept.remove(entry)
         self.gone.append(entry)
 
-    def _alarm(self, entry: Entry, delay: float, call: Callable[[Entry], None]) -> None:
+    def _alarm(
+        self, entry: Entry, delay: float, call: Callable[[Entry], None], *, lasting: bool = False
+    ) -> None:
         self.order += 1
-        self.alarms.append(Alarm(self.now + delay, self.order, entry, call))
+        self.alarms.append(Alarm(self.now + delay, self.order, entry, call, lasting))
 
     def _silence(self, entry: Entry) -> None:
-        self.alarms = [alarm for alarm in self.alarms if alarm.entry is not entry]
+        """What an attempt had set strikes no more."""
+        self.alarms = [a for a in self.alarms if a.entry is not entry or a.lasting]

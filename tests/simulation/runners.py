@@ -10,6 +10,7 @@ from jobrunner import JobContext, JobRunner, JobView, Limits, Retention, RetryPo
 from jobrunner.options import JobOptions
 
 from .behaviours import Behaviours
+from .faults import Faults
 from .world import World
 
 KEYED = 0.15
@@ -74,13 +75,18 @@ def draw_runner(
     runner.job("once", **once)(handlers.once)
     runner.job("again", **again)(handlers.again)
     runner.job("pieces", **pieces)(handlers.pieces)
-    if draw.random() < KEYED:
+    if draw.random() < KEYED or is_hostile_to_params(world.faults):
         of_key = draw_options(draw)
         of_key["concurrency_key"], of_key["max_per_key"] = ears.key, draw.randint(1, 2)
         runner.job("keyed", **of_key)(keyed(handlers))
     world.options = {handler.name: handler.options for handler in runner.job_types}
     world.ceiling = workers
     return runner
+
+
+def is_hostile_to_params(faults: Faults) -> bool:
+    """Return whether something goes wrong where params are read."""
+    return not faults.active.keys().isdisjoint(("user.key", "user.validator"))
 
 
 def draw_options(draw: Random) -> JobOptions:

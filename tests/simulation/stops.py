@@ -30,7 +30,10 @@ class Stops:
 
     async def one(self, clients: Clients) -> None:
         """Stop in one of the ways, which is drawn."""
-        await self.random.choice(_WAYS)(self, clients)
+        way = self.random.choice(_WAYS)
+        if self.random.random() < 0.3:
+            way = next((_LEADING_TO[p] for p in self.world.faults.active if p in _LEADING_TO), way)
+        await way(self, clients)
         self.world.require(self.world.runner.stats().state == "stopped", "not stopped")
 
     async def drain(self, clients: Clients) -> None:
@@ -124,3 +127,4 @@ class Stops:
 _WAYS: tuple[Stop, ...] = (
     Stops.drain, Stops.drain, Stops.stop, Stops.stop, Stops.leave, Stops.torn, Stops.twice,
 )  # fmt: skip
+_LEADING_TO: dict[str, Stop] = {"client.drain": Stops.drain, "client.stop": Stops.torn}

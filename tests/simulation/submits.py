@@ -24,12 +24,17 @@ from jobrunner.jobs import Job
 from . import hostile
 from .behaviours import draw_plan
 from .faults import Injected, InjectedExit
-from .runners import KEYS
+from .runners import KEYS, is_hostile_to_params
 from .world import Ticket, World
 
 REFUSALS = (QueueFull, RunnerStopped, IdempotencyKeyReused, DuplicateJob)
 HOSTILE = (InvalidOption, InvalidParams, Injected, InjectedExit)
 """What may come of a function or a value of the user's that raises."""
+LEADING_TO = {
+    "error.retry_after": "again", "handler.piece": "pieces", "user.key": "keyed",
+    "user.validator": "keyed",
+}  # fmt: skip
+"""Types that come by a place where something can go wrong."""
 EPSILON = 1e-6
 
 
@@ -68,12 +73,14 @@ class Expected:
 def draw_request(world: World, draw: Random, client: str) -> Request:
     """Return a request; most say little."""
     type_name = draw.choice(("once", "once", "again", "pieces", "keyed"))
-    if type_name not in world.options:
+    if (leading := LEADING_TO.keys() & world.faults.active.keys()) and draw.random() < 0.5:
+        type_name = LEADING_TO[min(leading)]
+    elif type_name not in world.options:
         type_name = "once"
     request = Request(type_name, {}, {"metadata": draw_plan(draw, world.faults, client)})
     if type_name == "keyed":
         request.params = {"key": draw.choice((None, *KEYS)), "size": draw.randint(0, 1)}
-        request.hostile = not {"user.key", "user.validator"}.isdisjoint(world.faults.active)
+        request.hostile = is_hostile_to_params(world.faults)
     _draw_limits(request.options, draw)
     _draw_names(request.options, draw)
     if world.faults.wants("metadata.keys"):
