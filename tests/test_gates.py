@@ -562,6 +562,7 @@ async def test_q10_a_key_whose_waiting_jobs_were_cancelled_costs_nothing() -> No
     async with bench.runner as runner:
         await bench.submit(key="a")
         jobs = [await bench.submit(key="a") for _ in range(3)]
+        await asyncio.sleep(1.0)
         for job in jobs[:2]:
             await job.cancel()
         await runner.drain()
