@@ -2,7 +2,6 @@
 
 import asyncio
 import math
-import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Unpack
@@ -15,11 +14,10 @@ from jobrunner import (
     JobContext,
     JobHandle,
     JobRunner,
-    Limits,
     RetryableError,
     RetryPolicy,
 )
-from jobrunner.submission import SubmitOptions
+from jobrunner.submit_options import SubmitOptions
 from tests.simulation.loop import unix_now, virtual_time
 
 Act = Callable[[JobContext], Any]
@@ -306,77 +304,6 @@ async def test_a_stopped_attempt_can_see_it() -> None:
         await job.cancel()
         view = await job.wait()
     assert (view.status, seen) == ("cancelled", [True])
-
-
-async def test_a_thread_sees_that_it_is_to_stop() -> None:
-    """T10: a thread can't be cancelled, so it has to look; then its job is cancelled at once."""
-    runner = JobRunner()
-    begun, asked = threading.Event(), threading.Event()
-
-    @runner.job
-    def crawl(ctx: JobContext) -> str:
-        begun.set()
-        asked.wait()
-        ctx.check_cancelled()
-        return "not reached"
-
-    async with runner:
-        job = await runner.submit(crawl)
-        await asyncio.to_thread(begun.wait)
-        assert (await job.cancel("enough")).status == "running"
-        asked.set()
-        view = await job.wait(timeout=5.0)
-    assert (view.status, view.cancel_note, view.error) == ("cancelled", "enough", None)
-
-
-async def test_a_thread_may_return_early_when_it_is_to_stop() -> None:
-    """T10: a result that was reached in spite of the cancel is worth more than the cancel."""
-    runner = JobRunner()
-    begun, asked = threading.Event(), threading.Event()
-
-    @runner.job
-    def crawl(ctx: JobContext) -> bool:
-        begun.set()
-        asked.wait()
-        return ctx.cancel_requested
-
-    async with runner:
-        job = await runner.submit(crawl)
-        await asyncio.to_thread(begun.wait)
-        await job.cancel()
-        asked.set()
-        assert await job.result(timeout=5.0) is True
-
-
-@pytest.mark.slow
-async def test_eight_threads_lose_nothing() -> None:
-    """T11: 80,000 calls from eight threads, in order in each, in the loop's debug mode (slow)."""
-    asyncio.get_running_loop().set_debug(True)
-    asyncio.get_running_loop().slow_callback_duration = 60.0
-    runner = JobRunner(timeout=None, limits=Limits(max_events=100_000))
-    threads, calls = 8, 10_000
-
-    @runner.job
-    def busy(ctx: JobContext) -> None:
-        def count(name: int) -> None:
-            for i in range(calls):
-                ctx.progress(i / 100, f"{name} {i}")
-
-        workers = [threading.Thread(target=count, args=(name,)) for name in range(threads)]
-        for worker in workers:
-            worker.start()
-        for worker in workers:
-            worker.join()
-
-    async with runner:
-        job = await runner.submit(busy)
-        await job.result(timeout=60.0)
-        events = [event async for event in job.events() if event.type == "progress"]
-    by_thread: dict[str, list[int]] = {str(name): [] for name in range(threads)}
-    for event in events:
-        name, i = event.data["progress_message"].split()
-        by_thread[name].append(int(i))
-    assert by_thread == {str(name): list(range(calls)) for name in range(threads)}
 
 
 async def test_a_command_streams_its_output_and_keeps_it() -> None:

@@ -1,11 +1,18 @@
 """A fault of the runner's own: no job hangs, and everybody can see it (T17)."""
 
 import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
 
+import httpx2
 import pytest
 
-from jobrunner import JobRunner
+from jobrunner import JobHandle, JobRunner
+from jobrunner.web import create_app
 from tests.runners import reason
+from tests.serving import problem
 from tests.simulation.loop import unix_now, virtual_time
 
 
@@ -47,3 +54,117 @@ async def test_t17_a_fault_of_the_runner_ends_the_job_and_replaces_the_worker(
         assert runner.stats().worker_restarts == 1
     assert (view.status, reason(view)) == outcome
     assert "a worker died and is replaced" in caplog.text
+
+
+def workers() -> list["asyncio.Task[Any]"]:
+    return [task for task in asyncio.all_tasks() if task.get_name() == "jobrunner worker"]
+
+
+def break_where_it_waits(task: "asyncio.Task[Any]") -> None:
+    """Raise at the await where the task stands; it dies of it at once."""
+    waiting: Any = task.get_coro()
+    with contextlib.suppress(OSError):
+        waiting.throw(OSError("a fault of ours"))
+    task.cancel()  # wakes it
+
+
+@asynccontextmanager
+async def broken_worker(place: str) -> AsyncIterator[tuple[JobRunner, JobHandle[str]]]:
+    """Yield a runner of one worker that has just died at one of its awaits, and a job."""
+    runner = JobRunner(workers=1, now=unix_now)
+
+    @runner.job
+    async def work() -> str:
+        await asyncio.sleep(1.0)
+        return "value"
+
+    async with runner:
+        if place == "the queue is paused":
+            runner.pause()
+        job = None if place == "it waits for a job" else await runner.submit(work)
+        await asyncio.sleep(0.5)
+        break_where_it_waits(*workers())
+        runner.resume()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        yield runner, job or await runner.submit(work)
+
+
+PLACES = ("it waits for a job", "the queue is paused", "its job runs")
+
+
+@pytest.mark.parametrize("place", PLACES)
+@virtual_time
+async def test_t17_a_worker_that_dies_at_an_await_is_replaced(
+    place: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """At each of the places where a worker waits: it is counted, and all jobs end."""
+    async with broken_worker(place) as (runner, job):
+        again = await runner.submit("work")
+        values = [await job.result(timeout=60.0), await again.result(timeout=60.0)]
+        assert (values, runner.stats().worker_restarts) == (["value", "value"], 1)
+        assert len(workers()) == runner.stats().workers == 1
+    assert "a worker died and is replaced" in caplog.text
+
+
+@pytest.mark.parametrize("place", PLACES)
+@virtual_time
+async def test_t17_a_runner_whose_worker_died_is_unready_for_a_minute(place: str) -> None:
+    """Whoever sends work here is told to send it elsewhere, and then that it is over."""
+    async with broken_worker(place) as (runner, _):
+        app = httpx2.ASGITransport(app=create_app(runner, auth=None))
+        async with httpx2.AsyncClient(transport=app, base_url="http://localhost") as client:
+            red = await client.get("/readyz")
+            assert (runner.stats().unready or "").startswith("a worker died of a fault in the")
+            await asyncio.sleep(61.0)
+            green = await client.get("/readyz")
+    assert (problem(red), green.status_code) == ((503, "unready"), 200)
+
+
+@pytest.mark.parametrize("ticks", range(12))
+@virtual_time
+async def test_t17_a_worker_that_somebody_cancels_is_replaced(ticks: int) -> None:
+    """A handler that cancels all tasks of the loop, as careless code does, stops no queue."""
+    runner = JobRunner(workers=2, now=unix_now)
+
+    @runner.job
+    async def short() -> str:
+        for _ in range(4):
+            await asyncio.sleep(0)
+        return "value"
+
+    async with runner:
+        jobs = [await runner.submit(short) for _ in range(5)]
+        for _ in range(ticks):
+            await asyncio.sleep(0)
+        for task in workers():
+            task.cancel()
+        assert [await job.result(timeout=60.0) for job in jobs] == ["value"] * 5
+        assert len(workers()) == 2
+
+
+@virtual_time
+async def test_t17_a_fault_when_a_time_is_over_ends_the_job(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A timer whose callback raises is never set again: nobody would look at its job."""
+    broken = [False]
+
+    def clock() -> float:
+        if broken[0]:
+            broken[0] = False
+            raise OSError("no time")
+        return unix_now()
+
+    async with JobRunner(now=clock) as runner:
+
+        @runner.job
+        async def work() -> None: ...
+
+        job = await runner.submit(work, delay=100.0, deadline=1.0, expires=1.0)
+        runner.pause()
+        await asyncio.sleep(100.5)
+        broken[0] = True
+        view = await job.wait(timeout=60.0)
+    assert (view.status, reason(view)) == ("failed", "lost")
+    assert f"job {job.id} is lost: a fault when its time was over" in caplog.text

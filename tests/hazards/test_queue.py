@@ -1,11 +1,15 @@
 """Keys, cancels, streams and order (Q1 to Q4)."""
 
 import asyncio
+from random import Random
+from typing import Any
 
 import pytest
 
+from jobrunner import JobContext, JobHandle, RetryPolicy
+from jobrunner.queue import AGEING
 from tests.runners import new_runner, noting, runner_with
-from tests.simulation.loop import virtual_time
+from tests.simulation.loop import simulate, virtual_time
 
 
 @virtual_time
@@ -41,3 +45,97 @@ async def test_q2_an_acknowledged_cancel_keeps_the_handler_from_running(ticks: i
         view = await job.wait()
     assert ran == before
     assert view.status == ("completed" if ran else "cancelled")
+
+
+@pytest.mark.parametrize("seed", range(50))
+def test_q2_what_was_acknowledged_as_cancelled_never_begins(seed: int) -> None:
+    """Whatever the order of callbacks, and whether it waited for a worker, its time or a retry."""
+    draw = Random(seed)
+
+    async def main() -> list[str]:
+        runner, begun = runner_with(workers=2, retry=RetryPolicy(max_attempts=3, base=0.001)), []
+
+        @runner.job
+        async def work(ctx: JobContext) -> None:
+            begun.append(ctx.job_id)
+            if ctx.attempt < 3 and draw.random() < 0.5:
+                raise ConnectionError
+
+        async with runner:
+            jobs = [await runner.submit(work, delay=draw.choice([0.0, 0.002])) for _ in range(10)]
+            before = {}
+            for job in draw.sample(jobs, 8):
+                for _ in range(draw.randrange(4)):
+                    await asyncio.sleep(0)
+                if (await job.cancel()).status in ("cancelled", "completed"):
+                    before[job.id] = begun.count(job.id)
+            await runner.drain()
+        return [job_id for job_id, count in before.items() if begun.count(job_id) != count]
+
+    assert simulate(main, seed=seed) == []
+
+
+@pytest.mark.parametrize("seed", range(50))
+def test_q3_a_stream_that_is_opened_at_any_moment_has_all_and_ends(seed: int) -> None:
+    """Between a snapshot and a subscription things went missing, and 3 % of streams never ended."""
+    draw = Random(seed)
+
+    async def main() -> list[list[int]]:
+        runner = runner_with(workers=2)
+
+        @runner.job
+        async def talk(ctx: JobContext) -> None:
+            for number in range(5):
+                ctx.progress(number + 1)
+                for _ in range(draw.randrange(3)):
+                    await asyncio.sleep(0)
+
+        async def read(job: JobHandle[Any], ticks: int) -> list[int]:
+            for _ in range(ticks):
+                await asyncio.sleep(0)
+            return [event.seq async for event in job.events()]
+
+        async with runner, asyncio.TaskGroup() as group:
+            jobs = [await runner.submit(talk) for _ in range(3)]
+            readers = [
+                group.create_task(read(job, draw.randrange(25)), name="reader")
+                for job in jobs
+                for _ in range(4)
+            ]
+        return [reader.result() for reader in readers]
+
+    assert simulate(main, seed=seed) == [list(range(1, 9))] * 12  # or Deadlock: one never ended
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_q4_nobody_is_overtaken_for_longer_than_the_bound(seed: int) -> None:
+    """A point of priority is worth a minute: more never, however much is in the line."""
+    draw = Random(seed)
+
+    async def main() -> list[tuple[float, int]]:
+        runner, order = runner_with(workers=1), []
+
+        @runner.job
+        async def work(due: float, priority: int) -> None:
+            order.append((due, priority))
+            await asyncio.sleep(10.0)
+
+        async with runner:
+            for _ in range(100):
+                due, priority = asyncio.get_running_loop().time(), draw.randint(-5, 5)
+                await runner.submit(work, {"due": due, "priority": priority}, priority=priority)
+                await asyncio.sleep(draw.expovariate(1 / 7.0))
+            await runner.drain()
+        return order
+
+    order = simulate(main)
+    overtaken = [
+        (due, priority, later, more)
+        for place, (due, priority) in enumerate(order)
+        for later, more in order[:place]
+        if later - due > AGEING * (more - priority) and later > due
+    ]
+    assert overtaken == []
+    urgent = [place for place, (_, priority) in enumerate(order) if priority > 0]
+    patient = [place for place, (_, priority) in enumerate(order) if priority < 0]
+    assert sum(urgent) / len(urgent) < sum(patient) / len(patient)

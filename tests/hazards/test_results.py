@@ -19,6 +19,7 @@ from pydantic_core import from_json
 from jobrunner import InvalidResult, Limits, PayloadTooLarge, RetryPolicy
 from jobrunner.results import ROOM, SAFE_JSON, dump_result
 from tests.runners import runner_with
+from tests.serving import in_process
 from tests.simulation.loop import virtual_time
 
 MEGABYTE = 1_048_576
@@ -192,3 +193,43 @@ async def test_q9_a_value_that_is_no_json_fails_the_job(value: Any, why: str, ti
         why,
         title,
     )
+
+
+@pytest.mark.parametrize(("make", "said"), BAD)
+async def test_q9_a_job_with_a_bad_value_can_be_read_over_http(
+    make: Callable[[], Any], said: str
+) -> None:
+    """The job fails and says where; what is kept of it is no error for each later request."""
+    async with in_process() as served:
+
+        @served.runner.job
+        async def make_it() -> Any:
+            return make()
+
+        job_id = await served.finished("make_it")
+        answers = [await served.client.get(f"/jobs/{job_id}"), await served.client.get("/jobs")]
+    job = answers[0].json()
+    assert [answer.status_code for answer in answers] == [200, 200]
+    assert (job["status"], job["error"]["reason"]) == ("failed", "result_not_serialisable")
+    assert said in job["error"]["detail"]
+    assert answers[1].json()["jobs"] == [job]
+
+
+@pytest.mark.parametrize("value", [
+    math.nan, [math.inf], {3}, b"text", "ä€\x00", 10**4_000, nested(150), {1: 2, None: 3}, None,
+])  # fmt: skip
+async def test_q9_a_value_that_json_has_can_be_read_over_http(value: Any) -> None:
+    """What was completed has its value, whatever reads it."""
+    async with in_process() as served:
+
+        @served.runner.job
+        async def give() -> Any:
+            return value
+
+        job_id = await served.finished("give")
+        job = await served.client.get(f"/jobs/{job_id}")
+        result = await served.client.get(f"/jobs/{job_id}/result")
+        jobs = await served.client.get("/jobs")
+    assert [answer.status_code for answer in (job, result, jobs)] == [200, 200, 200]
+    assert job.json()["status"] == "completed"
+    assert from_json(result.content) == from_json(dump_result(value, limit=MEGABYTE))

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from jobrunner import JobHandle, JobRunner, Limits, WrongLoop
+from jobrunner import JobContext, JobHandle, JobRunner, Limits, WrongLoop
 
 
 async def test_t10_many_functions_run_side_by_side() -> None:
@@ -104,6 +104,99 @@ async def test_t10_threads_that_never_end_are_bounded() -> None:
     errors = [view.error.title for view in views if view.error is not None]
     assert errors[:2] == ["timed out after 0.01 s, and the handler did not end within 0 s"] * 2
     assert errors[2].startswith("2 threads of handlers still run, the limit; a handler that is")
+
+
+async def test_t10_a_thread_sees_that_it_is_to_stop() -> None:
+    """A thread can't be cancelled, so it has to look; then its job is cancelled at once."""
+    runner = JobRunner()
+    begun, asked = threading.Event(), threading.Event()
+
+    @runner.job
+    def crawl(ctx: JobContext) -> str:
+        begun.set()
+        asked.wait()
+        ctx.check_cancelled()
+        return "not reached"
+
+    async with runner:
+        job = await runner.submit(crawl)
+        await asyncio.to_thread(begun.wait)
+        assert (await job.cancel("enough")).status == "running"
+        asked.set()
+        view = await job.wait(timeout=5.0)
+    assert (view.status, view.cancel_note, view.error) == ("cancelled", "enough", None)
+
+
+async def test_t10_a_thread_may_return_early_when_it_is_to_stop() -> None:
+    """A result that was reached in spite of the cancel is worth more than the cancel."""
+    runner = JobRunner()
+    begun, asked = threading.Event(), threading.Event()
+
+    @runner.job
+    def crawl(ctx: JobContext) -> bool:
+        begun.set()
+        asked.wait()
+        return ctx.cancel_requested
+
+    async with runner:
+        job = await runner.submit(crawl)
+        await asyncio.to_thread(begun.wait)
+        await job.cancel()
+        asked.set()
+        assert await job.result(timeout=5.0) is True
+
+
+@pytest.mark.slow
+async def test_t11_eight_threads_lose_nothing() -> None:
+    """80,000 calls from eight threads, in order in each, in the loop's debug mode (slow)."""
+    asyncio.get_running_loop().set_debug(True)
+    asyncio.get_running_loop().slow_callback_duration = 60.0
+    runner = JobRunner(timeout=None, limits=Limits(max_events=100_000))
+    threads, calls = 8, 10_000
+
+    @runner.job
+    def busy(ctx: JobContext) -> None:
+        def count(name: int) -> None:
+            for i in range(calls):
+                ctx.progress(i / 100, f"{name} {i}")
+
+        workers = [threading.Thread(target=count, args=(name,)) for name in range(threads)]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+
+    async with runner:
+        job = await runner.submit(busy)
+        await job.result(timeout=60.0)
+        events = [event async for event in job.events() if event.type == "progress"]
+    by_thread: dict[str, list[int]] = {str(name): [] for name in range(threads)}
+    for event in events:
+        name, i = event.data["progress_message"].split()
+        by_thread[name].append(int(i))
+    assert by_thread == {str(name): list(range(calls)) for name in range(threads)}
+
+
+async def test_t15_a_submit_from_a_thread_wakes_an_idle_loop() -> None:
+    """Nothing else does: no timer is set, and the thread goes on until the job has run."""
+    runner, ran, left = JobRunner(watchdog=None, timeout=None), asyncio.Event(), threading.Event()
+
+    @runner.job
+    async def note() -> None:
+        ran.set()
+
+    def in_thread() -> None:
+        runner.submit_threadsafe("note")
+        left.wait(20.0)
+
+    async with runner:
+        thread = threading.Thread(target=in_thread, daemon=True)
+        await asyncio.sleep(0)
+        thread.start()
+        async with asyncio.timeout(10.0):  # were nobody to wake it, this would, and fail
+            await ran.wait()
+        left.set()
+        await asyncio.to_thread(thread.join)
 
 
 async def test_t15_a_job_can_be_submitted_from_another_thread() -> None:
