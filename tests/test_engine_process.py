@@ -559,8 +559,13 @@ async def test_p4_a_process_of_a_dead_child_is_killed(engine: ProcessEngine) -> 
 @one_loop
 @pytest.mark.slow  # needs a new child
 async def test_a_fork_of_a_child_sends_nothing(engine: ProcessEngine) -> None:
-    """It shares the pipe, and what it says would be taken for the child's."""
+    """It shares the pipe, and what it says would be taken for the child's.
+
+    It shares what the child's event loop waits by too, and so the child is not used again.
+    """
+    before = await Run(engine, handlers.pid).ended()
     assert await Run(engine, handlers.fork_and_run_on).ended() == "original"
+    assert await Run(engine, handlers.pid).ended() != before
 
 
 @one_loop

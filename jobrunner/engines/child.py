@@ -146,6 +146,12 @@ class _Server:
         self._handlers: dict[tuple[str, Address], Handler] = {}
         self._engine = LocalEngine(Threads(MAX_THREADS))
         self._executor = ThreadPoolExecutor()
+        self._forked = False
+        os.register_at_fork(after_in_parent=self._note_fork)
+
+    def _note_fork(self) -> None:
+        """The copy had the event loop's descriptors, and may have changed what they wait for."""
+        self._forked = True
 
     async def serve(self) -> None:
         """Carry out orders until the pipe ends."""
@@ -247,8 +253,9 @@ class _Server:
         """Return whether the handler has left nothing behind: no task, no thread, no process.
 
         A thread counts even if it is a daemon: one that a plain function starts is so by default.
+        A fork counts though it has ended: it had the event loop's descriptors.
         """
-        if len(asyncio.all_tasks()) > 1:
+        if self._forked or len(asyncio.all_tasks()) > 1:
             return False
         self._executor.shutdown(wait=False, cancel_futures=True)
         self._executor = ThreadPoolExecutor()
