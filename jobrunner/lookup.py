@@ -91,7 +91,10 @@ class Lookup:
         return view(self._store.get(job_id))
 
     def record(self, job_id: str) -> Job:
-        """Return the job's live record, to read and not to change; raises what `get` raises."""
+        """Return the job's record, to read and not to change; raises what `get` raises.
+
+        Of a job that has ended it is a copy, made from what is kept.
+        """
         return self._store.get(job_id)
 
     async def list(

@@ -106,7 +106,7 @@ class JobRunner(JobTypes, Steering):
         self._queue = JobQueue(self._timers, lambda name: self._handlers.find(name).options)
         threads = Threads(self.limits.max_threads)
         self._failures = Failures(threads)
-        self._engines = Engines(threads)
+        self._engines = Engines(threads, max_idle=check_count("workers", workers))
         self._endings = Endings(
             store=store, queue=self._queue, timers=self._timers, now=now, failed=self._failed
         )
@@ -140,9 +140,7 @@ class JobRunner(JobTypes, Steering):
             new_id=jobs.new_id_source(seed),
             check_open=self._check_running,
         )
-        self._pool = WorkerPool(
-            self._workers, size=check_count("workers", workers), lost=self._endings.lost
-        )
+        self._pool = WorkerPool(self._workers, size=workers, lost=self._endings.lost)
 
     @overload
     async def submit(

@@ -32,9 +32,11 @@ class Engines:
 
     Args:
         threads: Where plain functions run.
+        max_idle: Child processes that are kept for the next job.
     """
 
-    def __init__(self, threads: Threads) -> None:
+    def __init__(self, threads: Threads, *, max_idle: int) -> None:
+        self._max_idle = max_idle
         self._made: dict[EngineName, Engine] = {"local": LocalEngine(threads)}
 
     def of(self, handler: Handler) -> Engine:
@@ -43,7 +45,7 @@ class Engines:
         if (engine := self._made.get(name)) is None:
             from .process import ProcessEngine  # multiprocessing is not for everybody to load
 
-            engine = self._made[name] = ProcessEngine()
+            engine = self._made[name] = ProcessEngine(max_idle=self._max_idle)
         return engine
 
     async def close(self) -> None:
