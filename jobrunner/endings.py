@@ -61,6 +61,7 @@ class Endings:
             self.cancel(job)
         else:
             self.fail(job, error)
+        self._queue.leave(job)  # a worker that has just died may have taken it
         self._queue.discard(job)
 
     def lost(self, job: Job, detail: str, *, waits: bool = False) -> None:

@@ -33,3 +33,31 @@ async def test_t17_a_fault_after_completion_is_no_failure() -> None:
     async with runner:
         view = await (await runner.submit(work)).wait()
     assert (view.status, told, looks) == (JobStatus.COMPLETED, [], 2)
+
+
+@virtual_time
+async def test_t17_a_dead_worker_keeps_no_place_of_a_job_that_is_cancelled_at_once() -> None:
+    """One fault and one cancel in the same tick must not stop a job type for good."""
+    deaths = 0
+
+    def now() -> float:
+        nonlocal deaths
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        if task is not None and task.get_name() == "jobrunner worker" and not deaths:
+            deaths += 1
+            cancels.append(loop.create_task(first.cancel()))  # runs before the pool sees it
+            raise RuntimeError("no clock")
+        return unix_now()
+
+    runner = JobRunner(now=now, watchdog=None, workers=2)
+    cancels: list[asyncio.Task[JobView]] = []
+
+    @runner.job(max_concurrency=1)
+    async def work() -> str:
+        return "done"
+
+    async with runner:
+        first = await runner.submit(work)
+        second = await runner.submit(work)
+        assert await second.result(timeout=60) == "done"
+        assert (deaths, first.status) == (1, JobStatus.CANCELLED)
