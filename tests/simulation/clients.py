@@ -245,7 +245,7 @@ async def retry_failed(world: World, type_name: str | None) -> None:
     world.require(len(set(origins)) == len(origins), "retried twice", origins)
     again = {job.retry_of for job in world.jobs}
     missed = [j for j in before if world.kept(j) and j.id not in again]
-    full = any(world.full(job.type) for job in missed)
+    full = world.broken > 0 or any(world.full(job.type) for job in missed)
     world.require(not missed or full, "not retried", [job.number for job in missed])
 
 

@@ -30,8 +30,9 @@ from jobrunner import (
 from jobrunner.jobs import Job
 from jobrunner.submit_options import SubmitOptions
 
+from .entries import KINDS, Entry, Options, Outcome
 from .loop import EPOCH, SimulatedLoop, unix_now
-from .model import KINDS, Entry, Model, Options, Outcome
+from .model import Model
 
 SECONDS = st.sampled_from((0.0, 0.5, 1.0, 1.0, 30.0, 60.0, 61.0, 200.0))
 OPTIONS = st.builds(
