@@ -77,14 +77,14 @@ def test_read_tells_how_many_are_no_longer_kept(
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 6, 7, 8, 50, 51])
-def test_keeps_the_newest_up_to_its_number(count: int) -> None:
+def test_q10_keeps_the_newest_up_to_its_number(count: int) -> None:
     """Bounded whatever comes (Q10), and right wherever the list is tidied up."""
     log = filled(count, max_events=3)
     kept = list(range(max(1, count - 2), count + 1))
     assert (numbers(log.read())[0], len(log), log.first) == (kept, len(kept), kept[0])
 
 
-def test_keeps_text_up_to_its_bound() -> None:
+def test_q10_keeps_text_up_to_its_bound() -> None:
     """Few events with much text are bounded too (Q10)."""
     log = EventLog(max_bytes=10)
     for seq, text in enumerate(["aaaa", "bbbb", "cccc", "d"], 1):
@@ -103,7 +103,7 @@ def test_keeps_the_newest_event_though_it_is_over_the_bound() -> None:
     assert numbers(log.read()) == ([2], 2, 1)
 
 
-def test_lets_go_of_an_event_when_it_drops_it() -> None:
+def test_q10_lets_go_of_an_event_when_it_drops_it() -> None:
     """Text that isn't kept for readers must not be kept by accident (Q10)."""
 
     class Data(dict[str, Any]):
@@ -125,7 +125,7 @@ def test_a_gap_stands_for_what_was_missed() -> None:
 
 
 @virtual_time
-async def test_wait_returns_at_once_when_there_is_more() -> None:
+async def test_q3_wait_returns_at_once_when_there_is_more() -> None:
     """No wake-up can be missed between reading and waiting (Q3)."""
     await filled(3).wait(2)
 
@@ -161,7 +161,7 @@ async def test_close_wakes_everybody() -> None:
 
 
 @virtual_time
-async def test_a_cancelled_reader_takes_nobody_along() -> None:
+async def test_t6_a_cancelled_reader_takes_nobody_along() -> None:
     """Each waiter has a future of its own; a shared one would be cancelled for all (T6)."""
     log = EventLog()
     first, second = (asyncio.create_task(log.wait(0), name="reader") for _ in range(2))

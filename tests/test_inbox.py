@@ -30,7 +30,7 @@ async def test_a_call_from_the_loops_own_thread_has_no_effect_after_the_close() 
     assert done == []
 
 
-async def test_calls_from_a_thread_are_carried_out_in_the_loop_in_order() -> None:
+async def test_t11_calls_from_a_thread_are_carried_out_in_the_loop_in_order() -> None:
     """T11: nothing of a job is touched outside the loop's thread."""
     inbox = Inbox(asyncio.get_running_loop())
     done: list[tuple[int, int]] = []
@@ -49,7 +49,7 @@ async def test_calls_from_a_thread_are_carried_out_in_the_loop_in_order() -> Non
     assert done == [(i, threading.get_ident()) for i in range(100)]
 
 
-async def test_a_thread_that_is_too_fast_waits_for_the_loop() -> None:
+async def test_t11_a_thread_that_is_too_fast_waits_for_the_loop() -> None:
     """T11: what is on the way is bounded, so a thread in a tight loop can't fill the memory."""
     inbox = Inbox(asyncio.get_running_loop())
     made: list[int] = []
@@ -71,7 +71,7 @@ async def test_a_thread_that_is_too_fast_waits_for_the_loop() -> None:
     inbox.close()
 
 
-async def test_closing_carries_out_what_is_on_the_way() -> None:
+async def test_t11_closing_carries_out_what_is_on_the_way() -> None:
     """The last words of a thread that has returned are not lost."""
     inbox = Inbox(asyncio.get_running_loop())
     done: list[int] = []
@@ -91,7 +91,7 @@ async def test_a_call_from_a_thread_has_no_effect_after_the_close() -> None:
     assert done == []
 
 
-async def test_closing_frees_a_thread_that_waits_for_room() -> None:
+async def test_t11_closing_frees_a_thread_that_waits_for_room() -> None:
     """T11: a thread held back by the bound isn't held for ever when its attempt has ended."""
     inbox = Inbox(asyncio.get_running_loop())
     done: list[int] = []

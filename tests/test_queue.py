@@ -60,7 +60,7 @@ async def test_a_point_of_priority_is_worth_a_minute() -> None:
 
 
 @virtual_time
-async def test_nobody_starves() -> None:
+async def test_q4_nobody_starves() -> None:
     """Whatever keeps coming, priority 10 overtakes priority 0 for ten minutes (Q4)."""
     queue, _ = opened()
     queue.put(make_job(1))
@@ -119,7 +119,7 @@ def test_a_cancelled_get_takes_no_job(steps: int) -> None:
 
 
 @virtual_time
-async def test_a_job_that_has_ended_is_not_given_out() -> None:
+async def test_q2_a_job_that_has_ended_is_not_given_out() -> None:
     """An acknowledged cancel never runs (Q2)."""
     queue, _ = opened()
     jobs = [make_job(number) for number in (1, 2, 3)]
@@ -141,7 +141,7 @@ async def test_a_job_that_was_not_due_leaves_no_timer() -> None:
 
 
 @virtual_time
-async def test_lets_go_of_ended_jobs_that_nobody_takes() -> None:
+async def test_q10_lets_go_of_ended_jobs_that_nobody_takes() -> None:
     """Ten thousand submits and cancels on a paused runner must not stay in memory (Q10)."""
 
     class Metadata(dict[str, str]):

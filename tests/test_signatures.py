@@ -198,7 +198,7 @@ def test_a_name_may_be_as_long_as_it_says() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("default", ["", " = 4"])
-def test_takes_a_param_of_every_name(name: str, default: str) -> None:
+def test_s8_takes_a_param_of_every_name(name: str, default: str) -> None:
     """A handler isn't written around the names that a model would drop or refuse (S8)."""
     handler = make_handler(function_of(f"def f({name}: int{default}) -> None: ..."))
     assert handler.validate({name: "4"}) == ({name: 4}, f'{{"{name}":4}}'.encode())

@@ -58,7 +58,7 @@ async def test_a_pruned_job_is_a_410_too() -> None:
         assert problem(await own.client.get(f"/jobs/{job_id}")) == (410, "job-gone")
 
 
-async def test_who_waits_for_a_job_gets_its_end_though_it_is_pruned_at_once() -> None:
+async def test_q8_who_waits_for_a_job_gets_its_end_though_it_is_pruned_at_once() -> None:
     """The result belongs to who waited for it, whatever the retention (Q8)."""
     async with in_process(retention=Retention(max_jobs=0)) as own:
         response = await own.client.post(
@@ -245,15 +245,6 @@ async def test_a_full_queue_is_a_503_with_a_time_to_come_back() -> None:
         response = await own.client.post("/jobs", json={"type": "echo"})
     assert problem(response) == (503, "queue-full")
     assert response.headers["retry-after"] == "1"
-
-
-async def test_a_client_without_with_is_told_what_is_missing() -> None:
-    """S2: TestClient runs no lifespan without `with`, and a bare 503 would cost an hour."""
-    runner, _ = make_runner()
-    client = TestClient(create_app(runner, auth=None))
-    response = client.post("/jobs", json={"type": "echo"})
-    assert (response.status_code, response.json()["type"]) == (503, "/problems/runner-not-started")
-    assert "TestClient without `with`" in response.json()["detail"]
 
 
 async def test_a_runner_that_was_not_started_is_not_ready() -> None:

@@ -91,7 +91,7 @@ async def asgi_stream(runner: JobRunner, path: str) -> AsyncIterator[list[tuple[
 
 
 @virtual_time
-async def test_a_silent_stream_sends_a_comment_every_fifteen_seconds() -> None:
+async def test_s8_a_silent_stream_sends_a_comment_every_fifteen_seconds() -> None:
     """Proxies cut connections on which nothing comes for a minute."""
     async with in_process(now=unix_now) as served:
         job_id = await served.held("quiet")
