@@ -22,6 +22,7 @@ from jobrunner.jobs import Job
 
 from . import hostile, watchers
 from .faults import Injected, InjectedExit
+from .runners import is_hostile_to_params
 from .submits import draw_request, submit
 from .world import CLIENT, WAITING, Wait, World
 
@@ -98,7 +99,7 @@ class Client:
             return
         job = self.world.job_of(handle)
         running = self.runner.stats().state == "running"
-        kept, final, full = self.world.kept(job), job.is_final, self.world.full(job.type)
+        kept, final, full = self.world.kept(job), job.is_final, self.world.shut(job.type)
         try:
             again = await self.runner.retry(handle.id)
         except (*GONE, JobNotFinal, QueueFull, RunnerStopped) as error:
@@ -245,13 +246,14 @@ async def retry_failed(world: World, type_name: str | None) -> None:
     world.require(len(set(origins)) == len(origins), "retried twice", origins)
     again = {job.retry_of for job in world.jobs}
     missed = [j for j in before if world.kept(j) and j.id not in again]
-    full = world.broken > 0 or any(world.full(job.type) for job in missed)
+    full = world.broken > 0 or any(world.shut(job.type) for job in missed)
     world.require(not missed or full, "not retried", [job.number for job in missed])
 
 
 def _can_be_retried(world: World, job: Job, type_name: str | None) -> bool:
     right = type_name in (None, job.type) and job.status is JobStatus.FAILED
-    return right and job.log.closed and world.kept(job)
+    refused = job.type == "keyed" and is_hostile_to_params(world.faults)
+    return right and not refused and job.log.closed and world.kept(job)
 
 
 def _place(world: World, job_id: str) -> int:

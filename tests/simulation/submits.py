@@ -123,7 +123,7 @@ def expected(world: World, request: Request) -> Expected:
         return Expected(RunnerStopped)
     name = request.options.get("idempotency_key")
     for job in world.jobs:
-        if name is not None and job.idempotency_key == name and world.kept(job):
+        if name is not None and name in world.names(job) and world.kept(job):
             same = job.type == request.type and request.type != "keyed"
             return Expected(None, "replayed", job) if same else Expected(IdempotencyKeyReused)
     return _among_rivals(world, request)
@@ -175,7 +175,7 @@ async def _submit_now(world: World, request: Request, wanted: Expected) -> None:
         world.require(False, "wrong outcome", handle.outcome, wanted.outcome)
     if wanted.known is not None and not _is_excused(world, request):
         world.require(handle.id == wanted.known.id, "another one is given", handle.id)
-    _note(world, handle)
+    _note(world, request, handle)
 
 
 async def _submit_in_line(world: World, request: Request, line: list[Ticket]) -> None:
@@ -198,7 +198,7 @@ async def _submit_in_line(world: World, request: Request, line: list[Ticket]) ->
         before = [t for t in line[: line.index(ticket)] if _counts(world, t)]
         world.require(not before, "overtaken in line", request.type, before)
         world.require(world.loop.time() <= ticket.until + EPSILON, "room too late", ticket)
-        _note(world, handle)
+        _note(world, request, handle)
     finally:
         line.remove(ticket)
 
@@ -218,11 +218,13 @@ def _is_excused(world: World, request: Request) -> bool:
     return world.broken > 0 or (request.type == "keyed" and "idempotency_key" in request.options)
 
 
-def _note(world: World, handle: JobHandle[Any]) -> None:
+def _note(world: World, request: Request, handle: JobHandle[Any]) -> None:
     """Compare the handle with what was there, and note a new job."""
     if handle.outcome in ("replayed", "joined"):
         job = next((job for job in world.jobs if job.id == handle.id), None)
         world.require(job is not None, "an unknown job is given", handle.id)
+        if job is not None and (name := request.options.get("idempotency_key")) is not None:
+            world.joined.setdefault(job.id, set()).add(name)
         if handle.outcome == "joined":
             world.require(job in world.live(), "joined a final job", handle.id)
         return

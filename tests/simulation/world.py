@@ -107,6 +107,8 @@ class World:
         """How often the clock failed in the runner's hands."""
         self.jobs: list[Job] = []
         self.handles: list[JobHandle[Any]] = []
+        self.joined: dict[str, set[str]] = {}
+        """Idempotency keys of submits that joined a job."""
         self.forgotten: set[str] = set()
         self.never_again: dict[str, float] = {}
         self.resisting: set[str] = set()
@@ -173,6 +175,11 @@ class World:
             return False
         return True
 
+    def names(self, job: Job) -> set[str]:
+        """Return the idempotency keys that stand for the job."""
+        joined = self.joined.get(job.id, set())
+        return joined if job.idempotency_key is None else {*joined, job.idempotency_key}
+
     def pick(self, random: Random) -> JobHandle[Any] | None:
         """Draw one of the last few jobs."""
         return random.choice(self.handles[-8:]) if self.handles else None
@@ -208,6 +215,10 @@ class World:
             or (most is not None and of_type >= most)
             or size >= limits.max_live_bytes
         )
+
+    def shut(self, type_name: str) -> bool:
+        """Return whether one who comes now finds no room, or others who wait for it."""
+        return self.full(type_name) or bool(self.lines[type_name])
 
     def sign(self, ctx: JobContext) -> None:
         """Note that a handler says something; call it just before."""
