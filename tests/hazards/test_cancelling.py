@@ -60,6 +60,19 @@ async def test_t2_a_stop_around_the_result_never_hangs(ticks: int) -> None:
     assert outcomes <= {("completed", None), ("failed", "shutdown")}
 
 
+@pytest.mark.parametrize("ticks", range(6))
+@virtual_time
+async def test_t2_a_worker_that_is_to_leave_ends_the_job_in_hand_first(ticks: int) -> None:
+    """Its cancellation is for it alone, wherever it stands between two jobs."""
+    async with new_runner(workers=1, shutdown_timeout=60.0) as runner:
+        first = await runner.submit("slow")
+        await asyncio.sleep(1.0)
+        for _ in range(ticks):
+            await asyncio.sleep(0)
+        await runner.stop()
+        assert (first.status, asyncio.get_running_loop().time()) == ("completed", 10.0)
+
+
 @pytest.mark.parametrize("seed", range(40))
 def test_t2_a_stop_that_is_cancelled_around_a_start_leaves_no_job_open(seed: int) -> None:
     """Also a job that a worker has just taken, whatever the order of what is ready."""
