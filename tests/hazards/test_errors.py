@@ -9,9 +9,11 @@ import weakref
 
 import pytest
 
+from jobrunner import JobContext, JobRunner, RetryPolicy
 from jobrunner.errors import MAX_CHAIN, MAX_FRAMES, class_name, clip, describe, traceback_text
 from jobrunner.jobs import JobError
-from tests.runners import ended
+from tests.runners import ended, runner_with
+from tests.simulation.loop import virtual_time
 
 
 class Local:
@@ -44,6 +46,61 @@ async def test_t12_a_local_of_a_failed_handler_is_free_when_the_job_has_ended(ki
         assert (view.status, [ref() for ref in refs]) == ("failed", [None])
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize("ends", ["fails for good", "is tried again", "is cancelled", "is stuck"])
+async def test_t12_a_local_is_free_however_the_attempt_ends(ends: str) -> None:
+    """What a handler raised while it was stopped is kept as text too; a stuck one has ended."""
+    refs: list[weakref.ref[Local]] = []
+    begun = asyncio.Event()
+    retry = RetryPolicy(max_attempts=2 if ends == "is tried again" else 1, base=0.0)
+    runner = JobRunner(retry=retry, cancel_grace=0.0 if ends == "is stuck" else 5.0)
+
+    @runner.job
+    async def fail(ctx: JobContext) -> int:
+        local = Local()
+        refs.append(weakref.ref(local))
+        if ctx.attempt == 2:
+            return len([ref for ref in refs[:-1] if ref() is not None])
+        try:
+            begun.set()
+            if ends in ("is cancelled", "is stuck"):
+                await asyncio.Event().wait()
+        finally:
+            raise ExceptionGroup("several", [ValueError("one"), KeyError("two")])
+
+    gc.disable()
+    try:
+        async with runner:
+            job = await runner.submit(fail)
+            await begun.wait()
+            if ends in ("is cancelled", "is stuck"):
+                await job.cancel()
+            view = await job.wait(timeout=10.0)
+            for _ in range(5):
+                await asyncio.sleep(0)
+            assert [ref() for ref in refs] == [None] * len(refs)
+        assert view.result == (0 if ends == "is tried again" else None)
+    finally:
+        gc.enable()
+
+
+@virtual_time
+async def test_t12_each_leaf_of_a_group_is_told() -> None:
+    """A TaskGroup's error says nothing itself: what went wrong is in its leaves."""
+    runner = runner_with()
+
+    @runner.job
+    async def fail() -> None:
+        raise ExceptionGroup(
+            "outer", [ValueError("leaf 1"), ExceptionGroup("inner", [KeyError("leaf 2")])]
+        )
+
+    async with runner:
+        error = (await (await runner.submit(fail)).wait()).error
+    assert error is not None
+    assert [leaf in (error.traceback or "") for leaf in ("leaf 1", "leaf 2")] == [True, True]
+    assert error.detail == "outer (2 sub-exceptions)"
 
 
 def test_t12_text_of_an_error_pins_nothing_of_its_frames() -> None:
