@@ -41,17 +41,18 @@ class Bounds:
         """When each job ended, and the number of its last event then."""
         self._starts: defaultdict[str, list[float]] = defaultdict(list)
         self._seen = 0
-        self._stuck = 0
+        self._stuck, self._paused = 0, False
 
     def begin(self) -> None:
         """A runner that is entered again counts anew."""
         self._starts.clear()
 
-    def look(self, stuck: int) -> None:
+    def look(self, stuck: int, paused: bool) -> None:
         """Look at all live jobs, after each step.
 
         Args:
             stuck: How many handlers are.
+            paused: Whether no job may start.
         """
         world, now = self.world, self.world.loop.time()
         if self._seen < len(world.jobs):
@@ -74,7 +75,7 @@ class Bounds:
             self._check_concurrency()
         if ended:
             self._note_ends(now)
-        self._stuck = stuck
+        self._stuck, self._paused = stuck, paused
 
     def _tracked(self, job: Job) -> Tracked:
         deadline, expires = on_loop(job.deadline_at), on_loop(job.expires_at)
@@ -101,6 +102,8 @@ class Bounds:
         stuck = min(stuck, self._stuck)  # one may have ended in this step
         room = stuck < self.world.runner.limits.max_stuck
         require(room, "begun among too many stuck", job.number, stuck)
+        paused = self._paused and self.world.runner.stats().paused
+        require(not paused, "started while all is paused", job.number)
         starts, rate = self._starts[job.type], self.world.options[job.type].rate
         starts.append(now)
         if rate is not None and len(starts) > rate.starts:

@@ -42,7 +42,7 @@ class Invariants:
         world.ceiling = min(world.ceiling, stats.busy)
         require(world.active <= stats.busy + stats.stuck, "undeclared handlers", stats)
         require(stats.stuck <= stats.stuck_total, "more stuck than ever", stats)
-        self.bounds.look(stats.stuck)
+        self.bounds.look(stats.stuck, stats.paused)
         if not world.broken:
             require(stats.jobs[JobStatus.RUNNING] == stats.busy, "running and busy", stats)
             finals = sum(stats.jobs[status] for status in FINAL)
