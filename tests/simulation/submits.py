@@ -226,7 +226,8 @@ def _note(world: World, request: Request, handle: JobHandle[Any]) -> None:
         if job is not None and (name := request.options.get("idempotency_key")) is not None:
             world.joined.setdefault(job.id, set()).add(name)
         if handle.outcome == "joined":
-            world.require(job in world.live(), "joined a final job", handle.id)
+            live = job in world.live() or world.broken > 0
+            world.require(live, "joined a final job", handle.id)
         return
     world.accepted(handle)
     if handle.outcome == "replaced":
