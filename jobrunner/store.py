@@ -192,9 +192,12 @@ class JobStore:
             return (job.type, digest) == (type, _digest(params))
         return (job.type, job.params) == (type, params)
 
-    def live_with_key(self, type: str, key: str) -> list[Job]:
-        """Return the live jobs of the type that share a concurrency key, in order of submission."""
-        return list(self._limited.get((type, key), {}).values())
+    def live_with_key(self, type: str, key: str) -> dict[str, Job]:
+        """Return the live jobs of the type that share a concurrency key, in order of submission.
+
+        What is returned changes as they do: take a list of it to end them. O(1).
+        """
+        return self._limited.get((type, key)) or {}
 
     def retried(self, job_id: str) -> bool:
         """Return whether a job that is kept runs this one again, or did."""

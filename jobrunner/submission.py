@@ -155,8 +155,9 @@ class Intake:
                 self._store.join(key, joined, raw)
             return joined, "joined"
         if rivals and checked.on_duplicate == "reject":
-            raise _duplicate(rivals[-1])
-        replaced = rivals if checked.on_duplicate == "replace" else []
+            raise _duplicate(next(reversed(rivals.values())))
+        replaced = list(rivals.values()) if checked.on_duplicate == "replace" else []
+        outcome: Outcome = "replaced" if replaced else "enqueued" if rivals else "created"
         if (behind and not replaced) or self._is_full(handler, less=replaced):
             raise self._full(handler)
         for rival in replaced:
@@ -165,7 +166,7 @@ class Intake:
         self._store.add(job, {"status": job.status, "attempt": 0})
         self._control.set_alarms(job, expires=checked.expires, delay=checked.delay)
         self._queue.put(job, delay=checked.delay)
-        return job, "replaced" if replaced else "enqueued" if rivals else "created"
+        return job, outcome
 
     def _job(
         self,
@@ -227,10 +228,10 @@ class Intake:
             )
         return job
 
-    def _rivals(self, checked: Checked, handler: Handler) -> Sequence[Job]:
+    def _rivals(self, checked: Checked, handler: Handler) -> dict[str, Job]:
         """Return the live jobs with the same concurrency key, in the order of their submits."""
         key = checked.fields["concurrency_key"]
-        return () if key is None else self._store.live_with_key(handler.name, key)
+        return {} if key is None else self._store.live_with_key(handler.name, key)
 
     def _is_full(self, handler: Handler, *, less: Sequence[Job] = ()) -> bool:
         """Whether as many jobs wait as may, without those that are to be replaced."""
@@ -261,9 +262,9 @@ class Intake:
         return min(60.0, max(1.0, per_job * self._limits.max_pending / 100))
 
 
-def _going_on(rivals: Sequence[Job]) -> Job | None:
+def _going_on(rivals: dict[str, Job]) -> Job | None:
     """Return the newest that nobody has asked to stop: who joins one of those gets nothing."""
-    return next((job for job in reversed(rivals) if job.cancel_requested_at is None), None)
+    return next((job for job in reversed(rivals.values()) if job.cancel_requested_at is None), None)
 
 
 def _duplicate(rival: Job) -> DuplicateJob:

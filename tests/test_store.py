@@ -519,13 +519,17 @@ async def test_live_jobs_are_found_by_their_key() -> None:
     store, _ = opened()
     jobs = [add(store, n, type="ab"[n % 2], concurrency_key="k" if n < 6 else None)
             for n in range(1, 9)]  # fmt: skip
-    assert store.live_with_key("b", "k") == [jobs[0], jobs[2], jobs[4]]
+    assert list(store.live_with_key("b", "k").values()) == [jobs[0], jobs[2], jobs[4]]
     end(store, jobs[0])
-    assert store.live_with_key("b", "k") == [jobs[2], jobs[4]]
+    assert list(store.live_with_key("b", "k").values()) == [jobs[2], jobs[4]]
     for job in (jobs[2], jobs[4]):
         end(store, job)
-    assert store.live_with_key("b", "k") == store.live_with_key("a", "x") == []
-    assert store.live_with_key("a", "k") == [jobs[1], jobs[3]]
+    assert (
+        list(store.live_with_key("b", "k").values())
+        == list(store.live_with_key("a", "x").values())
+        == []
+    )
+    assert list(store.live_with_key("a", "k").values()) == [jobs[1], jobs[3]]
 
 
 @virtual_time
