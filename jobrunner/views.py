@@ -24,7 +24,8 @@ class ErrorView(Frozen):
     """Why a job failed, or why its last attempt did."""
 
     reason: str
-    """error, timeout, result_not_serialisable, too_large, shutdown, stuck or lost."""
+    """error, timeout, deadline, stalled, expired, stuck, result_not_serialisable, too_large, shutdown
+    or lost."""
     type: str
     """Class of the exception, or name of the limit."""
     title: str
