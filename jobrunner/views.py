@@ -24,8 +24,8 @@ class ErrorView(Frozen):
     """Why a job failed, or why its last attempt did."""
 
     reason: str
-    """error, timeout, deadline, stalled, expired, stuck, result_not_serialisable, too_large, shutdown
-    or lost."""
+    """error, timeout, deadline, stalled, expired, stuck, shutdown, lost, too_large or
+    result_not_serialisable."""
     type: str
     """Class of the exception, or name of the limit."""
     title: str
