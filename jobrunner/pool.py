@@ -37,6 +37,7 @@ class WorkerPool:
 
     def start(self) -> None:
         """Start the workers."""
+        self._tasks, self._leaving = {}, set()  # what a loop had that was closed under them
         self._running = True
         self._loop = asyncio.get_running_loop()
         self._fill()

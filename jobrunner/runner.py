@@ -266,7 +266,12 @@ class JobRunner(JobTypes, Steering):
 
         Args:
             timeout: Seconds for which running jobs may go on; None for `shutdown_timeout`.
+
+        Raises:
+            WrongLoop: Called from another loop than the runner's, while that one is there.
         """
+        if self._loop is not None and not self._loop.is_closed():
+            self.check_loop()
         if self._state == "draining":
             if timeout == 0:
                 self._pool.interrupt()
