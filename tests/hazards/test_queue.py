@@ -93,6 +93,8 @@ def test_q3_a_stream_that_is_opened_at_any_moment_has_all_and_ends(seed: int) ->
         async def read(job: JobHandle[Any], ticks: int) -> list[int]:
             for _ in range(ticks):
                 await asyncio.sleep(0)
+            if ticks % 2:  # who only waits for the end mustn't miss it either
+                await job.wait()
             return [event.seq async for event in job.events()]
 
         async with runner, asyncio.TaskGroup() as group:

@@ -1,10 +1,13 @@
 """Handlers in threads, and callers from other threads (T10, T11, T15)."""
 
 import asyncio
+import linecache
+import re
 import subprocess
 import sys
 import textwrap
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -144,6 +147,26 @@ async def test_t10_a_thread_may_return_early_when_it_is_to_stop() -> None:
         await job.cancel()
         asked.set()
         assert await job.result(timeout=5.0) is True
+
+
+async def test_t9_a_job_that_blocks_the_loop_is_told_so_with_its_line() -> None:
+    """Whoever watches the job sees what holds up everybody, and where it stands."""
+    runner = JobRunner(watchdog=0.05)
+
+    @runner.job
+    async def block() -> str:
+        time.sleep(0.3)  # noqa: ASYNC251  # as careless code does
+        return "done"
+
+    async with runner:
+        job = await runner.submit(block)
+        await job.wait(timeout=20.0)
+        (said,) = [event.data async for event in job.events() if event.type == "log"]
+        assert runner.stats().blocked == 1
+    fields = said["fields"]
+    assert re.match(r"blocked the event loop for [0-9.]+ s$", said["text"])
+    assert (fields["function"].rpartition(".")[2], fields["file"]) == ("block", __file__)
+    assert "time.sleep(0.3)" in linecache.getline(__file__, fields["line"])
 
 
 @pytest.mark.slow
