@@ -71,6 +71,8 @@ class Entry:
     due_by: float = math.inf
     ended: float = 0.0
     retry_of: "Entry | None" = None
+    joined: list[str | None] = field(default_factory=list)
+    """Idempotency keys of submits that joined it."""
     history: list[tuple[JobStatus, float]] = field(default_factory=list)
     asked: bool = False
 

@@ -79,12 +79,13 @@ class Model:
     def submit(self, options: Options) -> Refusal | Entry:
         """Return the new job, the one that had the key, or why there is none."""
         for entry in self.kept:
-            if options.key is not None and entry.options.key == options.key:
+            if options.key is not None and options.key in (entry.options.key, *entry.joined):
                 same = entry.options.type == options.type
                 return entry if same else IdempotencyKeyReused
         rivals = [entry for entry in self.kept if self._are_rivals(entry, options)]
         going_on = [entry for entry in rivals if not entry.asked]
         if going_on and options.duplicate == "join":
+            going_on[-1].joined.append(options.key)
             return going_on[-1]
         if rivals and options.duplicate == "reject":
             return DuplicateJob
