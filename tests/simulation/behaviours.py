@@ -251,7 +251,7 @@ RESISTING = ("swallow", "stubborn", "tidy", "messy")
 
 
 LEADING_TO = {
-    "handler.entry": ("return",) * 2, "handler.tick": ("tick",) * 2, "handler.piece": ("return",),
+    "handler.entry": ("return",) * 4, "handler.tick": ("tick",) * 2, "handler.piece": ("return",),
     "handler.pause": ("fail", "tidy", "leak"), "handler.cleanup": ("tidy", "messy", "messy"),
     "handler.gate": ("hang", "tidy"), "handler.swallow": ("swallow",) * 3, "error.str": ("fail",),
     "error.status": ("fail",), "error.retry_after": ("fail",), "result.repr": ("odd_value",),

@@ -57,7 +57,7 @@ class Client:
     def _next(self) -> "Operation":
         """Draw what to do, rather something that can go wrong."""
         leading = [LEADING_TO[place] for place in self.world.faults.active if place in LEADING_TO]
-        if leading and self.random.random() < 0.25:
+        if leading and self.random.random() < 0.35:
             return self.random.choice(leading)
         return self.random.choices(OPERATIONS, WEIGHTS)[0]
 
