@@ -157,7 +157,7 @@ async def test_events_go_on_after_a_number() -> None:
 
 
 @virtual_time
-async def test_events_that_are_no_longer_kept_are_a_gap() -> None:
+async def test_q8_events_that_are_no_longer_kept_are_a_gap() -> None:
     """What can't be told is told to be missing."""
     async with runner_with_types(limits=Limits(max_events=3)) as runner:
         job = await runner.submit("count", {"to": 10})
@@ -168,7 +168,7 @@ async def test_events_that_are_no_longer_kept_are_a_gap() -> None:
 
 
 @virtual_time
-async def test_a_handle_outlives_the_retention() -> None:
+async def test_q8_a_handle_outlives_the_retention() -> None:
     """Q8: pruning never takes a job from under who reads it."""
     async with runner_with_types(retention=Retention(max_jobs=0)) as runner:
         job = await runner.submit("double", {"n": 3})

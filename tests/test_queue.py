@@ -131,7 +131,7 @@ async def test_q2_a_job_that_has_ended_is_not_given_out() -> None:
 
 
 @virtual_time
-async def test_a_job_that_was_not_due_leaves_no_timer() -> None:
+async def test_q2_a_job_that_was_not_due_leaves_no_timer() -> None:
     """A delay of a day that was cancelled must not wake anybody."""
     queue, timers = opened()
     job = make_job(1)

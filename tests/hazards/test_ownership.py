@@ -1,18 +1,22 @@
-"""What no file of the package may do, and tasks that must not vanish (T2, T7, T8)."""
+"""What no file may do, tasks that must not vanish, and jobs that have to (T2, T7, T8, Q7)."""
 
 import ast
 import asyncio
 import functools
 import gc
+import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
 import jobrunner
 from jobrunner import JobContext, JobRunner, JobView, RetryPolicy
-from tests.simulation.loop import SimulatedLoop, unix_now
+from jobrunner.jobs import Job
+from tests.simulation.loop import SimulatedLoop, unix_now, virtual_time
 
 ROOT = Path(jobrunner.__file__).parent
 SOURCES = [pytest.param(p, id=str(p.relative_to(ROOT))) for p in sorted(ROOT.rglob("*.py"))]
@@ -228,3 +232,52 @@ def test_t7_the_collections_are_real(collected: Any) -> None:
         return ended
 
     assert collected(main) == ["vanished"]
+
+
+class Given(BaseModel):
+    """A param that is a value of its own."""
+
+    text: str
+
+
+@virtual_time
+async def test_q7_what_a_job_was_given_goes_with_its_end() -> None:
+    """Its arguments and its submitter's context; who holds the handle still reads the rest."""
+    refs: list[weakref.ref[Any]] = []
+    owner: ContextVar[Given | None] = ContextVar("owner", default=None)
+    runner = JobRunner(now=unix_now)
+
+    @runner.job
+    async def take(given: Given) -> int:
+        refs.extend([weakref.ref(given), weakref.ref(owner.get())])
+        return len(given.text)
+
+    async with runner:
+        token = owner.set(Given(text="the submitter's"))
+        job = await runner.submit(take, {"given": {"text": "abc"}})
+        owner.reset(token)
+        del token
+        assert await job.result() == 3
+        await asyncio.sleep(0)
+        gc.collect()
+        assert [ref() for ref in refs] == [None, None]
+        assert job.view().params == {"given": {"text": "abc"}}
+
+
+@virtual_time
+async def test_q7_a_final_job_is_no_object() -> None:
+    """Two hundred thousand records made collections of a quarter of a second."""
+    runner = JobRunner(now=unix_now)
+
+    @runner.job
+    async def note() -> None: ...
+
+    async with runner:
+        for _ in range(100):
+            await runner.submit(note)
+        await runner.drain()
+        await asyncio.sleep(0)
+        kept = {view.job_id for view in (await runner.list(limit=200)).jobs}
+        gc.collect()
+        records = [found for found in gc.get_objects() if type(found) is Job and found.id in kept]
+        assert (len(kept), records) == (100, [])

@@ -9,11 +9,13 @@ import textwrap
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
 
 from jobrunner import JobContext, JobHandle, JobRunner, Limits, WrongLoop
+from jobrunner.inbox import Inbox
 
 
 async def test_t10_many_functions_run_side_by_side() -> None:
@@ -155,7 +157,7 @@ async def test_t9_a_job_that_blocks_the_loop_is_told_so_with_its_line() -> None:
 
     @runner.job
     async def block() -> str:
-        time.sleep(0.3)  # noqa: ASYNC251  # as careless code does
+        time.sleep(0.2)  # noqa: ASYNC251  # as careless code does
         return "done"
 
     async with runner:
@@ -166,7 +168,39 @@ async def test_t9_a_job_that_blocks_the_loop_is_told_so_with_its_line() -> None:
     fields = said["fields"]
     assert re.match(r"blocked the event loop for [0-9.]+ s$", said["text"])
     assert (fields["function"].rpartition(".")[2], fields["file"]) == ("block", __file__)
-    assert "time.sleep(0.3)" in linecache.getline(__file__, fields["line"])
+    assert "time.sleep(0.2)" in linecache.getline(__file__, fields["line"])
+
+
+class CountingLoop(asyncio.SelectorEventLoop):
+    """Counts how often a thread wakes it."""
+
+    woken = 0
+
+    def call_soon_threadsafe(self, callback: Any, *args: Any, context: Any = None) -> Any:
+        self.woken += 1
+        return super().call_soon_threadsafe(callback, *args, context=context)
+
+
+def test_t11_calls_that_come_together_wake_the_loop_once() -> None:
+    """A wake-up is a write to a socket: one for each call would cost more than the call."""
+
+    async def main() -> tuple[int, int]:
+        loop, done = asyncio.get_running_loop(), list[int]()
+        assert isinstance(loop, CountingLoop)
+        inbox = Inbox(loop)
+
+        def work() -> None:
+            for number in range(100):
+                inbox.do(partial(done.append, number))
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()  # the loop is held on purpose: it takes nothing meanwhile
+        await asyncio.sleep(0)
+        return loop.woken, len(done)
+
+    with asyncio.Runner(loop_factory=CountingLoop) as runner:
+        assert runner.run(main()) == (1, 100)
 
 
 @pytest.mark.slow
