@@ -319,22 +319,6 @@ async def test_q10_texts_of_a_handler_are_cut() -> None:
     assert len(str(data[0]["fields"])) < 100
 
 
-@virtual_time
-async def test_q10_the_text_of_an_error_is_cut() -> None:
-    """8 kB of what it says, 64 kB of where it was raised."""
-    runner = new_runner()
-
-    @runner.job
-    async def fail() -> None:
-        raise ExceptionGroup("x" * 100_000, [ValueError("y" * 100_000)] * 10)
-
-    async with runner:
-        error = (await (await runner.submit(fail)).wait()).error
-    assert error is not None
-    assert (len(error.title), len(error.detail) < 8_300) == (200, True)
-    assert 60_000 < len(error.traceback or "") < 66_000
-
-
 @pytest.mark.parametrize("name", ["session_id", "batch_id", "idempotency_key", "concurrency_key"])
 @virtual_time
 async def test_q10_a_name_that_is_too_long_is_refused(name: str) -> None:

@@ -103,6 +103,22 @@ async def test_t12_each_leaf_of_a_group_is_told() -> None:
     assert error.detail == "outer (2 sub-exceptions)"
 
 
+@virtual_time
+async def test_t12_the_text_of_an_error_is_cut() -> None:
+    """8 kB of what it says, 64 kB of where it was raised."""
+    runner = runner_with()
+
+    @runner.job
+    async def fail() -> None:
+        raise ExceptionGroup("x" * 100_000, [ValueError("y" * 100_000)] * 10)
+
+    async with runner:
+        error = (await (await runner.submit(fail)).wait()).error
+    assert error is not None
+    assert (len(error.title), len(error.detail) < 8_300) == (200, True)
+    assert 60_000 < len(error.traceback or "") < 66_000
+
+
 def test_t12_text_of_an_error_pins_nothing_of_its_frames() -> None:
     """Twenty failures once held 20 MB of locals (T12)."""
 

@@ -3,6 +3,7 @@
 import asyncio
 import linecache
 import re
+import selectors
 import subprocess
 import sys
 import textwrap
@@ -234,26 +235,45 @@ async def test_t11_eight_threads_lose_nothing() -> None:
     assert by_thread == {str(name): list(range(calls)) for name in range(threads)}
 
 
-async def test_t15_a_submit_from_a_thread_wakes_an_idle_loop() -> None:
-    """Nothing else does: no timer is set, and the thread goes on until the job has run."""
-    runner, ran, left = JobRunner(watchdog=None, timeout=None), asyncio.Event(), threading.Event()
+class Idle(selectors.DefaultSelector):
+    """Says when its loop waits for nothing that is near."""
 
-    @runner.job
-    async def note() -> None:
-        ran.set()
+    def __init__(self) -> None:
+        super().__init__()
+        self.entered = threading.Event()
 
-    def in_thread() -> None:
-        runner.submit_threadsafe("note")
-        left.wait(20.0)
+    def select(self, timeout: float | None = None) -> list[Any]:
+        if timeout is None or timeout > 1.0:
+            self.entered.set()
+        return super().select(timeout)
 
-    async with runner:
-        thread = threading.Thread(target=in_thread, daemon=True)
-        await asyncio.sleep(0)
-        thread.start()
-        async with asyncio.timeout(10.0):  # were nobody to wake it, this would, and fail
-            await ran.wait()
-        left.set()
-        await asyncio.to_thread(thread.join)
+
+def test_t15_a_submit_from_a_thread_wakes_an_idle_loop() -> None:
+    """Nothing else does: no timer is near, and the thread goes on until the job has run."""
+    idle, left = Idle(), threading.Event()
+
+    async def main() -> None:
+        runner, ran = JobRunner(watchdog=None, timeout=None), asyncio.Event()
+
+        @runner.job
+        async def note() -> None:
+            ran.set()
+
+        def in_thread() -> None:
+            idle.entered.wait(20.0)
+            runner.submit_threadsafe("note")
+            left.wait(20.0)
+
+        async with runner:
+            idle.entered.clear()
+            thread = threading.Thread(target=in_thread, daemon=True)
+            thread.start()
+            async with asyncio.timeout(10.0):  # were nobody to wake it, this would, and fail
+                await ran.wait()
+            left.set()
+
+    with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(idle)) as runner:
+        runner.run(main())
 
 
 async def test_t15_a_job_can_be_submitted_from_another_thread() -> None:
