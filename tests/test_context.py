@@ -231,7 +231,7 @@ class Unshowable:
     ids=["too large", "hostile"],
 )
 @virtual_time
-async def test_fields_that_can_not_be_kept_are_left_out(field: object, kept: str) -> None:
+async def test_t13_fields_that_can_not_be_kept_are_left_out(field: object, kept: str) -> None:
     """T13: a log line never fails its job, and never fills the memory; the line itself stays."""
     ((_, data),) = await watched(lambda ctx: ctx.log("opened", x=field))
     assert data["text"] == "opened"
