@@ -4,10 +4,10 @@ from collections.abc import Callable
 
 from . import jobs
 from .endings import Endings
-from .errors import class_name, clip, describe
+from .errors import clip
 from .jobs import CancelReason, FailureReason, Job, JobError
 from .store import JobStore
-from .timers import Timer, Timers
+from .timers import Timers
 from .views import stop_fields
 from .worker import Workers
 
@@ -46,12 +46,13 @@ class Control:
         if job.is_final:
             return
         note = None if note is None else clip(str(note), MAX_NOTE)
-        first = jobs.request_cancel(job, self._now(), reason, note)
+        now = self._now()
+        first = jobs.request_cancel(job, now, reason, note)
         attempt = self._workers.attempts.get(job.id)
         if attempt is None:
             self._endings.end_waiting(job)
         elif first:
-            self._store.save(job, "status", stop_fields(job))
+            self._store.save(job, "status", stop_fields(job), at=now)
             self._workers.stop(attempt, "cancel")
 
     def set_alarms(self, job: Job, *, expires: float | None, delay: float) -> None:
@@ -63,21 +64,11 @@ class Control:
         """
         now, alarms = self._timers.now() + delay, []
         if expires is not None:
-            alarms.append(self._alarm(job, now + expires, self._expire))
+            alarms.append(self._timers.at(now + expires, lambda: self._expire(job)))
         if job.deadline is not None:
             job.due_by = now + job.deadline
-            alarms.append(self._alarm(job, job.due_by, self._miss_deadline))
+            alarms.append(self._timers.at(job.due_by, lambda: self._miss_deadline(job)))
         job.alarms = tuple(alarms)
-
-    def _alarm(self, job: Job, when: float, strike: Callable[[Job], None]) -> Timer:
-        def ring() -> None:
-            try:
-                strike(job)
-            except BaseException as fault:  # nobody else would ever look at the job again (T17)
-                detail = f"a fault when its time was over: {class_name(fault)}: {describe(fault)}"
-                self._endings.lost(job, detail, waits=job.id not in self._workers.attempts)
-
-        return self._timers.at(when, ring)
 
     def _expire(self, job: Job) -> None:
         if job.begun is None:

@@ -41,48 +41,58 @@ class Endings:
 
     def complete(self, job: Job, result: bytes) -> None:
         """The handler returned."""
-        jobs.complete(job, self._now(), result)
-        self._save(job)
+        now = self._now()
+        jobs.complete(job, now, result)
+        self._save(job, now)
 
     def fail(self, job: Job, error: JobError) -> None:
         """All is lost."""
-        jobs.fail(job, self._now(), error)
-        self._save(job)
-        self._failed(job)
+        self._fail(job, error, self._now())
 
     def cancel(self, job: Job, error: JobError | None = None) -> None:
         """Somebody wanted it; what went wrong meanwhile is kept with it."""
-        jobs.cancel(job, self._now(), error)
-        self._save(job)
+        self._cancel(job, error, self._now())
 
     def end_waiting(self, job: Job, error: JobError | None = None) -> None:
         """End a job that no worker holds: cancelled, or failed with an error."""
         if error is None:
-            self.cancel(job)
+            self._cancel(job, None, self._time(job))
         else:
-            self.fail(job, error)
+            self._fail(job, error, self._time(job))
         self._queue.leave(job)  # a worker that has just died may have taken it
         self._queue.discard(job)
 
-    def lost(self, job: Job, detail: str, *, waits: bool = False) -> None:
-        """End a job that a fault of the runner's own has left in whatever state (T17).
-
-        Args:
-            detail: What happened.
-            waits: Whether it is still in the queue.
-        """
+    def lost(self, job: Job, detail: str) -> None:
+        """End a job that a fault of the runner's own has left in whatever state (T17)."""
         logger.critical("job %s is lost: %s", job.id, detail)
         self._queue.leave(job)
+        now = self._time(job)
         if not job.is_final:
-            jobs.fail(job, self._now(), JobError.from_limit("lost", detail, attempt=job.attempt))
-        self._save(job)
-        if waits:
-            self._queue.discard(job)
+            jobs.fail(job, now, JobError.from_limit("lost", detail, attempt=job.attempt))
+        self._save(job, now)
         if job.status is JobStatus.FAILED:  # a fault may have come after another end
             self._failed(job)
 
-    def _save(self, job: Job) -> None:
+    def _fail(self, job: Job, error: JobError, now: float) -> None:
+        jobs.fail(job, now, error)
+        self._save(job, now)
+        self._failed(job)
+
+    def _cancel(self, job: Job, error: JobError | None, now: float) -> None:
+        jobs.cancel(job, now, error)
+        self._save(job, now)
+
+    def _save(self, job: Job, now: float) -> None:
         for alarm in job.alarms:
             self._timers.cancel(alarm)
         job.alarms = ()
-        self._store.save(job, "done", {"status": job.status, "error": error_fields(job.error)})
+        data = {"status": job.status, "error": error_fields(job.error)}
+        self._store.save(job, "done", data, at=now)
+
+    def _time(self, job: Job) -> float:
+        """Return unix seconds, where nobody else would end the job if the clock failed (T17)."""
+        try:
+            return self._now()
+        except Exception as fault:  # the clock may be anybody's
+            logger.critical("the clock failed as job %s ended", job.id, exc_info=fault)
+            return job.updated_at

@@ -103,19 +103,26 @@ class JobStore:
         for name, index in self._indexes.items():
             if (value := getattr(job, name)) is not None:
                 index.add(value, job.number)
-        self._append(job, "status", data)
+        self._append(job, "status", job.created_at, data)
 
-    def save(self, job: Job, kind: EventType, data: Mapping[str, Any]) -> None:
+    def save(
+        self, job: Job, kind: EventType, data: Mapping[str, Any], *, at: float | None = None
+    ) -> None:
         """Make a change of `job` visible with its event.
 
         Synchronous: nobody sees the state without the event, or the event without the state. A
         job that was saved as final stays as it was then.
+
+        Args:
+            at: When it changed, in unix seconds. Who changes a status reads the clock before: a
+                clock that fails must leave nothing half done.
         """
         if job.id not in self._live:
             return
+        at = self._now() if at is None else at
         if job.status is not job.listed_as:
             self._move(job)
-        self._append(job, kind, data)
+        self._append(job, kind, at, data)
         if job.is_final:
             self._end(job)
             self._prune()
@@ -151,9 +158,9 @@ class JobStore:
             if not self.waiting[job.type]:
                 del self.waiting[job.type]
 
-    def _append(self, job: Job, kind: EventType, data: Mapping[str, Any]) -> None:
-        now = job.updated_at = self._now()
-        event = Event(job.log.last + 1, job.id, kind, now, data)
+    def _append(self, job: Job, kind: EventType, at: float, data: Mapping[str, Any]) -> None:
+        job.updated_at = at
+        event = Event(job.log.last + 1, job.id, kind, at, data)
         job.log.append(event)
         if kind in SHOWN_IN_FEED:
             self.feed.append(event)

@@ -156,8 +156,9 @@ class Workers:
     def begin(self, job: Job) -> Attempt:
         """Start an attempt at `job`."""
         loop = asyncio.get_running_loop()
-        jobs.start(job, self._now(), self._timers.now())
-        self._store.save(job, "status", {"status": job.status, "attempt": job.attempt})
+        now = self._now()
+        jobs.start(job, now, self._timers.now())
+        self._store.save(job, "status", {"status": job.status, "attempt": job.attempt}, at=now)
         attempt = self._attempt(job, loop)
         self.attempts[job.id] = attempt
         if self._watchdog is not None:
@@ -319,18 +320,20 @@ class Workers:
 
     def _release(self, attempt: Attempt) -> None:
         """Settle the attempt: no limit, no event and no worker belongs to it any more."""
-        if self._watchdog is not None:
-            self._watchdog.flush()
-            if len(self.attempts) == 1:
+        try:
+            if self._watchdog is not None:
+                self._watchdog.flush()
+            attempt.context._close()
+        finally:  # whatever was still to be said, a fault in it must not keep the slot
+            attempt.settled = True
+            self._timers.cancel(attempt.job.timer)
+            attempt.job.timer = None
+            del self.attempts[attempt.job.id]
+            self._queue.leave(attempt.job)
+            if self._watchdog is not None and not self.attempts:
                 self._watchdog.rest()
-        attempt.settled = True
-        attempt.context._close()
-        self._timers.cancel(attempt.job.timer)
-        attempt.job.timer = None
-        del self.attempts[attempt.job.id]
-        self._queue.leave(attempt.job)
-        if not attempt.released.done():
-            attempt.released.set_result(None)
+            if not attempt.released.done():
+                attempt.released.set_result(None)
 
     def _retry_or_fail(self, attempt: Attempt, error: BaseException, reason: FailureReason) -> None:
         job = attempt.job
@@ -344,13 +347,15 @@ class Workers:
                            job.id, job.type, job.attempt, described.type)  # fmt: skip
             self._endings.fail(job, described)
             return
-        jobs.retry(job, described, self._now() + delay)
-        self._store.save(job, "status", {
+        now = self._now()
+        jobs.retry(job, described, now + delay)
+        data = {
             "status": job.status,
             "attempt": job.attempt,
             "next_attempt_at": iso(job.next_attempt_at),
             "error": error_fields(described),
-        })  # fmt: skip
+        }
+        self._store.save(job, "status", data, at=now)
         self._queue.put(job, delay=delay)
 
     def _delay(self, job: Job, policy: RetryPolicy, error: BaseException) -> float | None:
@@ -373,8 +378,9 @@ class Workers:
         self._endings.cancel(job, described)
 
     def _interrupt(self, job: Job) -> None:
+        now = self._now()
         jobs.interrupt(job)
-        self._store.save(job, "status", {"status": job.status, "attempt": job.attempt})
+        self._store.save(job, "status", {"status": job.status, "attempt": job.attempt}, at=now)
         self._queue.put(job)
 
 

@@ -74,10 +74,10 @@ async def test_a_new_job_is_there_with_its_first_event() -> None:
     """Whoever got an id finds the job, and an event to begin at."""
     store, _ = opened()
     job = add(store, 1, session_id="s", batch_id="b", idempotency_key="k")
-    first = Event(1, job.id, "status", EPOCH, {"status": "pending"})
+    first = Event(1, job.id, "status", job.created_at, {"status": "pending"})
     assert store.get(job.id) is job
     assert store.by_key("k") is job
-    assert (len(store), counted(store), job.updated_at) == (1, {"pending": 1}, EPOCH)
+    assert (len(store), counted(store), job.updated_at) == (1, {"pending": 1}, job.created_at)
     assert (job.log.read().events, store.feed.read().events) == ([first], [first])
 
 
