@@ -80,12 +80,13 @@ async def test_s6_ten_thousand_requests_are_no_error_of_the_server(
         (b"[" * 100_000 + b"]" * 100_000, 400),
         (b'{"type": "echo", "params": {"value": "\xff"}}', 400),
         (b'{"type": "echo", "params": {"value": ' + b"9" * 5_000 + b"}}", 400),
+        (b'{"type": "echo", "params": {"value": ' + b"9" * 21 + b"}}", 400),
         (b'{"type": "echo", "params": {"value": NaN}}', 400),
         (rb'{"type": "echo", "params": {"value": "\ud800"}}', 400),
         (b"", 422),
         (b" \n", 422),
     ],
-    ids=["depth", "UTF-8", "integer", "NaN", "surrogate", "empty", "blank"],
+    ids=["depth", "UTF-8", "5,000 digits", "21 digits", "NaN", "surrogate", "empty", "blank"],
 )
 async def test_s6_what_once_was_a_500_is_answered(body: bytes, status: int) -> None:
     """The list that broke the servers we looked at."""
