@@ -88,9 +88,16 @@ def _task(node: ast.AST) -> bool:
 
 
 @pytest.fixture
-def collected() -> Iterator[Callable[[Callable[[], Any]], Any]]:
-    """Plays a scenario with a collection after each step; what was there before isn't gone
-    through, or each would take as long as the whole test."""
+def frozen() -> Iterator[None]:
+    """Have collections go through what comes from now on: all of a test run takes its time."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
+@pytest.fixture
+def collected(frozen: None) -> Callable[[Callable[[], Any]], Any]:
+    """Plays a scenario with a collection after each step."""
 
     def play(main: Callable[[], Any]) -> Any:
         loop = SimulatedLoop()
@@ -98,10 +105,7 @@ def collected() -> Iterator[Callable[[Callable[[], Any]], Any]]:
         with asyncio.Runner(loop_factory=lambda: loop) as runner:
             return runner.run(main())
 
-    gc.collect()
-    gc.freeze()
-    yield play
-    gc.unfreeze()
+    return play
 
 
 async def wait_unseen() -> None:
@@ -240,6 +244,7 @@ class Given(BaseModel):
     text: str
 
 
+@pytest.mark.usefixtures("frozen")
 @virtual_time
 async def test_q7_what_a_job_was_given_goes_with_its_end() -> None:
     """Its arguments and its submitter's context; who holds the handle still reads the rest."""
@@ -264,6 +269,7 @@ async def test_q7_what_a_job_was_given_goes_with_its_end() -> None:
         assert job.view().params == {"given": {"text": "abc"}}
 
 
+@pytest.mark.usefixtures("frozen")
 @virtual_time
 async def test_q7_a_final_job_is_no_object() -> None:
     """Two hundred thousand records made collections of a quarter of a second."""
