@@ -53,7 +53,7 @@ async def test_a_line_goes_on_after_its_start_was_passed_on() -> None:
 
 
 @virtual_time
-async def test_a_line_of_70_000_characters_is_passed_on_whole_in_capped_pieces() -> None:
+async def test_p5_a_line_of_70_000_characters_is_passed_on_whole_in_capped_pieces() -> None:
     """P5: `readline` loses data at 64 kB without a newline; nothing is lost here."""
     said: Said = []
     stdout(said).feed(b"x" * 70_000)
@@ -61,7 +61,7 @@ async def test_a_line_of_70_000_characters_is_passed_on_whole_in_capped_pieces()
 
 
 @virtual_time
-async def test_a_character_cut_in_two_is_put_together() -> None:
+async def test_p5_a_character_cut_in_two_is_put_together() -> None:
     """P5: a read ends wherever it likes, also in the middle of a character."""
     said: Said = []
     stream = stdout(said)
@@ -71,7 +71,7 @@ async def test_a_character_cut_in_two_is_put_together() -> None:
 
 
 @virtual_time
-async def test_random_bytes_come_out_the_same_however_they_are_cut() -> None:
+async def test_p5_random_bytes_come_out_the_same_however_they_are_cut() -> None:
     """P5: invalid UTF-8 is replaced, never an error, and the cuts make no difference."""
     random = Random(5)
     for _ in range(50):
@@ -88,7 +88,7 @@ async def test_random_bytes_come_out_the_same_however_they_are_cut() -> None:
 
 
 @virtual_time
-async def test_the_rest_is_passed_on_at_the_end() -> None:
+async def test_p9_the_rest_is_passed_on_at_the_end() -> None:
     """A last line without a newline, cut inside a character, is still shown."""
     said: Said = []
     stream = stdout(said)
@@ -98,7 +98,7 @@ async def test_the_rest_is_passed_on_at_the_end() -> None:
 
 
 @virtual_time
-async def test_nothing_follows_the_end() -> None:
+async def test_p9_nothing_follows_the_end() -> None:
     """P9: what comes after the end is not taken, and a second end says nothing."""
     said: Said = []
     stream = stdout(said)
@@ -174,7 +174,7 @@ def test_pieces_are_made_lines() -> None:
     ]
 
 
-def test_a_line_that_never_ends_comes_in_parts() -> None:
+def test_p6_a_line_that_never_ends_comes_in_parts() -> None:
     """P6: what isn't passed on yet is bounded."""
     said: Said = []
     lines = Lines(lambda name, line: said.append((name, line)))
@@ -204,7 +204,7 @@ def test_the_middle_of_a_long_text_is_left_out() -> None:
 
 
 @pytest.mark.parametrize("piece", [1, 7, 4_096, 1_000_000])
-def test_a_flood_keeps_its_two_ends(piece: int) -> None:
+def test_p6_a_flood_keeps_its_two_ends(piece: int) -> None:
     """P6: whatever is written, and in whatever pieces, what is kept is bounded."""
     kept = Kept(100)
     text = "".join(chr(ord("a") + i % 26) for i in range(1_000))
