@@ -5,6 +5,7 @@ import gc
 import math
 import sys
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from inspect import isasyncgen
 from traceback import StackSummary, format_stack
@@ -43,6 +44,8 @@ class Attempt:
     context: JobContext
     released: "asyncio.Future[None]"
     """Set when the worker's slot is free again."""
+    let_go: Callable[["Attempt"], None]
+    """Takes from it what the runner has given to it; the worker's own."""
     task: "asyncio.Task[None] | None" = None
     begun: bool = False
     """Whether the task has had its first step; before that a cancel would skip the guard."""
@@ -67,6 +70,10 @@ class Attempt:
     def failure(self) -> FailureReason | None:
         """The limit that it was stopped for."""
         return _LIMITS.get(self.stop)
+
+    def release(self) -> None:
+        """Settle it: no limit, no event and no worker belongs to it any more."""
+        self.let_go(self)
 
     def ask(self, reason: StopReason) -> bool:
         """Note that somebody wants it to stop; return whether they were the first."""

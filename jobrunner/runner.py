@@ -25,6 +25,7 @@ from .jobs import Job, JobError
 from .limits import Limits, Retention, check_count, check_seconds
 from .lookup import Lookup, State
 from .options import OnFailure
+from .outcomes import Outcomes
 from .pool import WorkerPool
 from .queue import JobQueue
 from .retry import NO_RETRY, RetryPolicy
@@ -110,6 +111,16 @@ class JobRunner(JobTypes, Steering):
         self._endings = Endings(
             store=store, queue=self._queue, timers=self._timers, now=now, failed=self._failed
         )
+        outcomes = Outcomes(
+            queue=self._queue,
+            store=store,
+            endings=self._endings,
+            timers=self._timers,
+            now=now,
+            random=Random(seed),
+            retry=retry,
+            max_result=self.limits.max_result,
+        )
         self._workers = Workers(
             queue=self._queue,
             store=store,
@@ -118,10 +129,8 @@ class JobRunner(JobTypes, Steering):
             engines=self._engines,
             timers=self._timers,
             now=now,
-            random=Random(seed),
-            retry=retry,
+            outcomes=outcomes,
             grace=self._grace,
-            max_result=self.limits.max_result,
             max_stuck=self.limits.max_stuck,
             watchdog=check_seconds("watchdog", watchdog),
         )

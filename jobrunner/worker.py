@@ -1,10 +1,10 @@
-"""One attempt at a job: a task of its own, under its time limit, its outcome made a transition.
+"""Workers: each takes a job, makes an attempt at it in a task of its own, and the next one.
 
-    begin -> _run (the job's task) -> _settle_value | _settle_error -> complete, fail, retry, ...
+    begin -> _run (the job's task) ------> outcomes: complete, fail, retry, ...
       |                                   ^
       +-> stop: cancel, grace, cancel ----+--> _abandon: stuck, the slot is given back without it
 
-An attempt is settled once. The task never lets an exception out, since one that leaves a task can
+An attempt is settled once. Its task never lets an exception out, since one that leaves a task can
 end the loop or the pool (T1, T4); and nobody waits in the handler, only for it (T2, T3).
 """
 
@@ -14,23 +14,19 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from random import Random
-from typing import Any
 
 from . import jobs
 from .attempt import Attempt, StopReason
 from .context import JobContext
 from .endings import Endings
 from .engines import Engines
-from .errors import InvalidResult, PayloadTooLarge
 from .handlers import Handlers
-from .jobs import FailureReason, Job, JobError, JobStatus
+from .jobs import Job, JobError, JobStatus
+from .outcomes import Outcomes
 from .queue import JobQueue
-from .retry import RetryBudget, RetryPolicy
 from .store import JobStore
 from .stuck import Stuck
 from .timers import Timers
-from .views import error_fields, iso
 from .watchdog import Blockage, Watchdog
 
 logger = logging.getLogger("jobrunner.worker")
@@ -56,10 +52,8 @@ class Workers:
         engines: Where handlers run.
         timers: Time limits and graces.
         now: The current time in unix seconds.
-        random: Source of jitter.
-        retry: Policy of types that have none.
+        outcomes: What becomes of attempts.
         grace: Seconds that a handler has to end after it was asked to, twice.
-        max_result: Bytes of JSON that a result may have.
         max_stuck: How many stuck handlers may run before no job is begun any more.
         watchdog: Seconds for which a handler may block the event loop; None to watch nothing.
     """
@@ -74,10 +68,8 @@ class Workers:
         engines: Engines,
         timers: Timers,
         now: Callable[[], float],
-        random: Random,
-        retry: RetryPolicy,
+        outcomes: Outcomes,
         grace: float,
-        max_result: int,
         max_stuck: int,
         watchdog: float | None,
     ) -> None:
@@ -92,11 +84,8 @@ class Workers:
         self._engines = engines
         self._timers = timers
         self._now = now
-        self._random = random
-        self._retry = retry
+        self._outcomes = outcomes
         self._grace = grace
-        self._max_result = max_result
-        self._budgets: dict[str, RetryBudget] = {}
         self._watchdog = Watchdog(limit=watchdog, report=self._note) if watchdog else None
 
     def open(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -178,7 +167,8 @@ class Workers:
             loop,
             extend=lambda seconds: self._extend(attempt, seconds),
         )
-        attempt = Attempt(job, self._handlers.find(job.type), context, loop.create_future())
+        handler = self._handlers.find(job.type)
+        attempt = Attempt(job, handler, context, loop.create_future(), self._release)
         return attempt
 
     def _extend(self, attempt: Attempt, seconds: float) -> None:
@@ -209,9 +199,9 @@ class Workers:
             engine = self._engines.of(attempt.handler)
             value = await engine.run(attempt.handler, attempt.context, attempt.job.arguments)
         except BaseException as error:  # anything may come out of a handler, and ends here (T1)
-            self._settle_error(attempt, error)
+            self._outcomes.settle_error(attempt, error)
         else:
-            self._settle_value(attempt, value)
+            self._outcomes.settle_value(attempt, value)
 
     def stop(self, attempt: Attempt, reason: StopReason) -> None:
         """Ask the attempt to end: now, again after a grace, and give it up after another."""
@@ -225,15 +215,13 @@ class Workers:
         self._timers.cancel(attempt.job.timer)
         attempt.job.timer = self._timers.after(self._grace, then)
 
-    def abandon_all(self) -> list[Job]:
+    def abandon_all(self) -> None:
         """Give up whatever still runs, without a grace: the runner is going away."""
-        left = list(self.attempts.values())
-        for attempt in left:
+        for attempt in list(self.attempts.values()):
             attempt.ask("shutdown")
             self._abandon(attempt)
             if attempt.begun and attempt.task is not None:
                 attempt.task.cancel()
-        return [attempt.job for attempt in left]
 
     def _abandon(self, attempt: Attempt) -> None:
         """Declare the handler stuck: the job ends, the slot is free, a late value is dropped."""
@@ -258,66 +246,6 @@ class Workers:
             traceback=attempt.stack(),
         )
 
-    def _settle_value(self, attempt: Attempt, value: Any) -> None:
-        """The handler returned: its job is completed, unless the time was over before."""
-        if self._late(attempt):
-            return
-        if attempt.stop is None:
-            self._note_missed_limit(attempt)
-        if attempt.failure is not None:
-            self._settle_error(attempt, asyncio.CancelledError())
-            return
-        job = attempt.job
-        try:
-            result = attempt.handler.dump_result(value, limit=self._max_result)
-        except (InvalidResult, PayloadTooLarge) as error:
-            too_large = isinstance(error, PayloadTooLarge)
-            reason: FailureReason = "too_large" if too_large else "result_not_serialisable"
-            self._release(attempt)
-            described = JobError.from_exception(error, attempt=job.attempt, reason=reason)
-            self._endings.fail(job, described)
-        else:
-            self._release(attempt)
-            self._endings.complete(job, result)
-
-    def _note_missed_limit(self, attempt: Attempt) -> None:
-        """It may have blocked the loop, and so its own timers."""
-        now = self._timers.now()
-        if now > attempt.job.due_by:
-            attempt.stop = "deadline"
-        elif now > attempt.ends_by:
-            attempt.stop = "timeout"
-
-    def _settle_error(self, attempt: Attempt, error: BaseException) -> None:
-        """The handler raised, or was stopped, or both.
-
-        Its class is asked for by `type`: `isinstance` reads a `__class__` that may raise (T1).
-        """
-        if self._late(attempt):
-            return
-        job = attempt.job
-        self._release(attempt)
-        if attempt.stop == "cancel":
-            self._cancel(job, error)
-        elif (reason := attempt.failure) is not None:
-            limit = TimeoutError(attempt.why())
-            if not issubclass(type(error), asyncio.CancelledError):
-                limit.__context__ = error  # what went wrong while it stopped is told with it
-            self._retry_or_fail(attempt, limit, reason)
-        elif not issubclass(type(error), asyncio.CancelledError):
-            self._retry_or_fail(attempt, error, "error")
-        elif attempt.stop == "shutdown":
-            self._interrupt(job)
-        else:
-            leaked = _Leaked("the handler raised CancelledError, but nobody had cancelled the job")
-            self._retry_or_fail(attempt, leaked, "error")
-
-    def _late(self, attempt: Attempt) -> bool:
-        if attempt.settled:
-            logger.warning("job %s was stuck and has ended now; its value is dropped",
-                           attempt.job.id)  # fmt: skip
-        return attempt.settled
-
     def _release(self, attempt: Attempt) -> None:
         """Settle the attempt: no limit, no event and no worker belongs to it any more."""
         try:
@@ -334,61 +262,6 @@ class Workers:
                 self._watchdog.rest()
             if not attempt.released.done():
                 attempt.released.set_result(None)
-
-    def _retry_or_fail(self, attempt: Attempt, error: BaseException, reason: FailureReason) -> None:
-        job = attempt.job
-        policy = attempt.handler.options.retry or self._retry
-        described = JobError.from_exception(
-            error, attempt=job.attempt, reason=reason, retryable=policy.retryable(error)
-        )
-        delay = None if reason == "deadline" else self._delay(job, policy, error)
-        if delay is None:
-            logger.warning("job %s (%s) failed in attempt %d: %s",
-                           job.id, job.type, job.attempt, described.type)  # fmt: skip
-            self._endings.fail(job, described)
-            return
-        now = self._now()
-        jobs.retry(job, described, now + delay)
-        data = {
-            "status": job.status,
-            "attempt": job.attempt,
-            "next_attempt_at": iso(job.next_attempt_at),
-            "error": error_fields(described),
-        }
-        self._store.save(job, "status", data, at=now)
-        self._queue.put(job, delay=delay)
-
-    def _delay(self, job: Job, policy: RetryPolicy, error: BaseException) -> float | None:
-        """Return the seconds until the next attempt, or None when there is to be none."""
-        clock = self._timers.now()
-        elapsed = 0.0 if job.begun is None else clock - job.begun
-        delay = policy.delay(job.attempt, error, self._random, elapsed=elapsed, now=self._now())
-        if delay is None or clock + delay >= job.due_by:
-            return None
-        if policy.budget is None:
-            return delay
-        budget = self._budgets.setdefault(job.type, RetryBudget(policy.budget))
-        delay = budget.reserve(clock, delay)
-        return None if clock + delay >= job.due_by else delay
-
-    def _cancel(self, job: Job, error: BaseException) -> None:
-        """End a job that was asked to stop; what went wrong meanwhile is kept with it."""
-        told = issubclass(type(error), asyncio.CancelledError)
-        described = None if told else JobError.from_exception(error, attempt=job.attempt)
-        self._endings.cancel(job, described)
-
-    def _interrupt(self, job: Job) -> None:
-        now = self._now()
-        jobs.interrupt(job)
-        self._store.save(job, "status", {"status": job.status, "attempt": job.attempt}, at=now)
-        self._queue.put(job)
-
-
-class _Leaked(Exception):
-    """A CancelledError that the handler made itself."""
-
-
-_Leaked.__name__ = "CancelledError"
 
 
 def _fault(attempt: Attempt) -> BaseException | None:

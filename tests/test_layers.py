@@ -15,8 +15,8 @@ SAMPLES = {"demo_suite"}
 ORDER = """
     errors limits events timers http_errors retry jobs views options output process_table
     processes commands signals inbox context results handlers signatures pages packing store
-    gates queue endings threads stuck failures engines sight watchdog single attempt worker
-    control pool submit_options submission handles job_types lookup steering runner batches
+    gates queue endings threads stuck failures engines sight watchdog single attempt outcomes
+    worker control pool submit_options submission handles job_types lookup steering runner batches
     webhooks web|client|tools server demo cli __main__ testing
 """.split()
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names.split("|")}
