@@ -138,7 +138,7 @@ def test_p7_a_slot_that_is_an_argument_of_a_program_is_allowed(template: str) ->
         ),
     ],
 )
-def test_a_template_that_can_not_be_one_says_why(
+def test_p7_a_template_that_can_not_be_one_says_why(
     template: str | list[str], shell: bool, message: str
 ) -> None:
     """The author of a job type hears of it before anybody runs it."""

@@ -39,7 +39,7 @@ async def test_output_is_passed_on_while_the_command_runs() -> None:
     assert ends(pid)
 
 
-async def test_standard_input_is_closed() -> None:
+async def test_p8_standard_input_is_closed() -> None:
     """A command that asks something gets the end of its input, and doesn't wait for ever."""
     result = await run(["cat"])
     assert (result.exit_code, result.stdout) == (0, "")

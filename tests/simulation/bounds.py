@@ -103,6 +103,7 @@ class Bounds:
         room = stuck < self.world.runner.limits.max_stuck
         require(room, "begun among too many stuck", job.number, stuck)
         paused = self._paused and self.world.runner.stats().paused
+        paused = paused and self.world.resumed != self.world.loop.steps
         require(not paused, "started while all is paused", job.number)
         starts, rate = self._starts[job.type], self.world.options[job.type].rate
         starts.append(now)

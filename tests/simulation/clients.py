@@ -223,7 +223,7 @@ class Client:
         """Pause the runner for a while."""
         self.runner.pause()
         await asyncio.sleep(self.random.choice(PAUSES))
-        self.runner.resume()
+        self.world.resume()
 
     async def resize(self) -> None:
         """Change the number of workers."""

@@ -78,7 +78,7 @@ class Stops:
         if world.faults.strikes("stop.pause"):
             world.runner.pause()
             await asyncio.sleep(self.random.choice((0, 0.5)))
-            world.runner.resume()
+            world.resume()
 
     async def leave(self, clients: Clients) -> None:
         """Leave the block with an error: nothing is waited for."""

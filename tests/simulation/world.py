@@ -118,6 +118,8 @@ class World:
         self.active = 0
         self.ceiling = 0
         self.stops: list[float] = []
+        self.resumed = -1
+        """The loop's step in which the runner was last resumed."""
         self.torn = False
         self.streams: list[Stream] = []
         self.feeds: list[asyncio.Task[None]] = []
@@ -249,6 +251,11 @@ class World:
         for gate in list(self.gates):
             if not gate.done():
                 gate.set_result(None)
+
+    def resume(self) -> None:
+        """Have jobs started again, and remember when: it may be paused again in the same step."""
+        self.resumed = self.loop.steps
+        self.runner.resume()
 
     def resize(self, workers: int) -> None:
         """Change the number of workers; what runs above it may go on, but no more may start."""
