@@ -39,7 +39,7 @@ class JobContext:
         record: Record,
         loop: asyncio.AbstractEventLoop,
         *,
-        extend: Callable[[float], None] | None = None,
+        extend: Callable[[float], None] = lambda seconds: None,
         inbox: Inbox | None = None,
     ) -> None:
         self._job = job
@@ -144,8 +144,7 @@ class JobContext:
             InvalidOption: `seconds` isn't above 0.
         """
         more = check_seconds("seconds", seconds) or 0.0
-        if (extend := self._extend) is not None:
-            self._do(lambda: extend(more))
+        self._do(lambda: self._extend(more))
 
     async def run_command(
         self,

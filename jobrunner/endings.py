@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable
 
 from . import jobs
-from .jobs import Job, JobError, JobStatus
+from .jobs import Job, JobError
 from .queue import JobQueue
 from .store import JobStore
 from .timers import Timers
@@ -66,12 +66,8 @@ class Endings:
         """End a job that a fault of the runner's own has left in whatever state (T17)."""
         logger.critical("job %s is lost: %s", job.id, detail)
         self._queue.leave(job)
-        now = self._time(job)
-        if not job.is_final:
-            jobs.fail(job, now, JobError.from_limit("lost", detail, attempt=job.attempt))
-        self._save(job, now)
-        if job.status is JobStatus.FAILED:  # a fault may have come after another end
-            self._failed(job)
+        error = JobError.from_limit("lost", detail, attempt=job.attempt)
+        self._fail(job, error, self._time(job))
 
     def _fail(self, job: Job, error: JobError, now: float) -> None:
         jobs.fail(job, now, error)

@@ -318,8 +318,7 @@ class JobStore:
         if job.idempotency_key is not None and self._keys.get(job.idempotency_key) == job_id:
             del self._keys[job.idempotency_key]
         for key in self._joined.pop(job_id, ()):
-            if self._keys.get(key) == job_id:
-                del self._keys[key]
+            del self._keys[key]
         if job.retry_of is not None:
             self._retries[job.retry_of] -= 1
             if not self._retries[job.retry_of]:

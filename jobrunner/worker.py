@@ -138,9 +138,8 @@ class Workers:
         return leaving
 
     def _unfinished(self, job: Job) -> bool:
-        """Whether a fault while the attempt was given up has left the job in between."""
-        unsaved = job.is_final and not job.log.closed
-        return (unsaved or job.status is JobStatus.RUNNING) and job.id not in self.attempts
+        """Whether a fault while the attempt was given up has left the job without an end."""
+        return job.status is JobStatus.RUNNING and job.id not in self.attempts
 
     def begin(self, job: Job) -> Attempt:
         """Start an attempt at `job`."""

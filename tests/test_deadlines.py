@@ -241,7 +241,8 @@ async def test_t17_a_fault_as_a_limit_strikes_ends_the_job_all_the_same(limit: s
         faulty = True
         view = await job.wait(timeout=2.0)
         assert await (await runner.submit("slow")).result() == "value"
-    assert told(view)[0] == {"deadline": "deadline", "expires": "expired"}[limit]
+    reason = {"deadline": "deadline", "expires": "expired"}[limit]
+    assert view.error is not None and view.error.reason == reason
 
 
 # --- many at once ---

@@ -174,3 +174,34 @@ async def test_t17_a_fault_when_a_time_is_over_ends_the_job(
     assert [record.levelname for record in caplog.records if job.id in record.getMessage()] == [
         "CRITICAL"
     ]
+
+
+@virtual_time
+async def test_t17_a_fault_as_a_stuck_handler_is_given_up_keeps_no_worker() -> None:
+    """The timer that gives it up is nobody's task: the worker has to notice by itself."""
+    broken, release = False, asyncio.Event()
+
+    def clock() -> float:
+        nonlocal broken
+        if broken and asyncio.current_task() is None:
+            broken = False
+            raise OSError("no time")
+        return unix_now()
+
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda loop, context: None)  # it is told of the fault
+    async with JobRunner(workers=1, cancel_grace=1.0, now=clock) as runner:
+
+        @runner.job
+        async def stubborn() -> None:
+            while not release.is_set():
+                with contextlib.suppress(asyncio.CancelledError):
+                    await release.wait()
+
+        job = await runner.submit(stubborn, timeout=1.0)
+        await asyncio.sleep(2.5)
+        broken = True
+        view = await job.wait(timeout=60.0)
+        release.set()
+        assert await (await runner.submit(stubborn)).wait(timeout=60.0)
+    assert ((view.status, reason(view)), broken) == (("failed", "lost"), False)
