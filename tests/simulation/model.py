@@ -56,6 +56,8 @@ class Model:
     running: list[Entry] = field(default_factory=list)
     stuck: list[Entry] = field(default_factory=list)
     starts: list[tuple[int, int]] = field(default_factory=list)
+    tied: bool = False
+    """Whether there was an instant whose order nobody promises."""
     """Number and attempt of all that has started, in order."""
     start_times: list[tuple[str, float]] = field(default_factory=list)
     """Type and time of the same."""
@@ -230,6 +232,11 @@ class Model:
         opens = [self._opens(entry.options.type) for entry in self.ready]
         return min([*moments, *(when for when in opens if when > self.now)], default=math.inf)
 
+    def _ties(self, when: float) -> bool:
+        """Whether a rate opens in the instant of an alarm: either may come first then."""
+        opens = any(self._opens(entry.options.type) == when for entry in self.ready)
+        return opens and any(alarm.when == when for alarm in self.alarms)
+
     def advance(self, seconds: float = 0.0) -> None:
         """Let time pass, from one thing that happens to the next; first what happens now."""
         self._act()
@@ -237,6 +244,7 @@ class Model:
         while (when := self._next_moment()) <= target:
             self.now = when
             self._prune()
+            self.tied = self.tied or self._ties(when)
             due = sorted(alarm for alarm in self.alarms if alarm.when == when)
             for alarm in due:
                 if alarm in self.alarms:
