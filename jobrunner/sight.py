@@ -61,8 +61,13 @@ class Sight:
         self._task: Callable[[], object] = _nothing
         self._asked = False
 
-    def look(self, tick: float) -> bool:
-        """Look where the loop stands; return whether it is where it was at the last look."""
+    def look(self, tick: float, turned: float = -math.inf) -> bool:
+        """Look where the loop stands; return whether it is where it was at the last look.
+
+        Args:
+            tick: Seconds between two looks.
+            turned: When the loop has certainly turned, on the monotonic clock.
+        """
         elapsed, burnt = self._times()
         late = elapsed > 2 * tick
         callback = self._in_callback() if self._plain else self._unanswered()
@@ -72,7 +77,7 @@ class Sight:
         else:
             self._callback = _nothing if callback is None else weakref.ref(callback)
             held = callback is not None and late  # nobody else ran while the thread did
-            self.seen = burnt if held else 0.0
+            self.seen = min(burnt, self._looked - turned) if held else 0.0
         return same
 
     def look_away(self) -> None:

@@ -1,6 +1,7 @@
 """The watchdog: what blocks the event loop is named, and what does not isn't."""
 
 import asyncio
+import math
 import re
 import selectors
 import signal
@@ -16,6 +17,7 @@ from typing import Any
 import pytest
 
 import jobrunner
+from jobrunner.sight import Sight
 from jobrunner.watchdog import Blockage, Watchdog
 from tests.watched import LIMIT, block, busy, recorded, turn, watched
 
@@ -283,3 +285,31 @@ def test_t9_a_machine_that_was_asleep_is_no_blockage(before: str) -> None:
         time.sleep(1.5)
         process.send_signal(signal.SIGCONT)
         assert process.communicate("\n")[0] == ""
+
+
+@pytest.mark.slow  # burns a quarter of a second
+@pytest.mark.parametrize(("turned", "blamed"), [("lately", False), ("never", True)])
+async def test_t9_who_gets_no_time_to_look_blames_nobody_while_jobs_begin(
+    turned: str, blamed: bool
+) -> None:
+    """On a busy machine the thread is late, which looks like code that lets no thread run."""
+    sight, first, again = Sight(asyncio.get_running_loop()), threading.Event(), threading.Event()
+
+    def look_twice() -> float:
+        sight.look(0.001)
+        first.set()
+        again.wait(10.0)
+        sight.look(0.001, time.monotonic() if turned == "lately" else -math.inf)
+        return sight.seen
+
+    with ThreadPoolExecutor(1) as pool:
+        looking = pool.submit(look_twice)
+        first.wait(10.0)
+        await asyncio.sleep(0)  # another callback than the one that was seen
+        burnt = time.thread_time() + 0.25
+        while time.thread_time() < burnt:
+            pass
+        again.set()
+        while not looking.done():
+            pass
+        assert (looking.result() > 0.2) is blamed
