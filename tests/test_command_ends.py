@@ -145,6 +145,13 @@ async def test_p3_a_background_child_that_holds_the_pipe_is_reported_and_killed(
     assert ends(int(result.stdout))
 
 
+@pytest.mark.slow
+async def test_p3_what_is_said_soon_after_the_exit_is_read() -> None:
+    """P3: a pipeline's last part often ends after its leader (slow: it takes its time)."""
+    result = await shell("(sleep 0.3; echo late) &")
+    assert (result.exit_code, result.stdout, result.left_running) == (0, "late\n", False)
+
+
 async def test_p3_a_background_child_that_holds_no_pipe_is_killed_too() -> None:
     """P3: the group goes with its leader, also when nothing delays the end."""
     result = await shell("sleep 60 >/dev/null 2>&1 & echo $!")
