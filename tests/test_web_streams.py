@@ -425,8 +425,9 @@ async def test_s3_a_connection_that_breaks_while_it_is_written_frees_its_place(s
 
             with pytest.raises(OSError, match="broken pipe"):
                 await app(scope, never, send)
-            await asyncio.sleep(0)
-            assert asyncio.all_tasks() == working
+            for _ in range(3):  # what was cancelled takes its turn to end
+                await asyncio.sleep(0)
+            assert asyncio.all_tasks() <= working
         gates["k"].set()
     assert 503 not in statuses
     assert asyncio.all_tasks() <= before
