@@ -214,7 +214,7 @@ def _round(sweeps: list[_Sweep], *, reap: bool = True) -> list[_Sweep]:
     for sweep in late:
         logger.warning("processes %s of a command may be left: %s", [*sweep.tree.known], why)
     if left:
-        time.sleep(_PAUSE)
+        time.sleep(_PAUSE)  # in a thread; no stranger's end can be waited for
     for sweep in {*sweeps} - {*left} | {*late}:
         sweep.done()
     return [sweep for sweep in left if sweep not in late]

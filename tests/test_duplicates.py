@@ -256,7 +256,7 @@ async def test_a_type_says_what_is_done_and_a_submit_may_say_otherwise() -> None
             await runner.submit(nightly)
         assert (await runner.submit(nightly, on_duplicate="enqueue")).outcome == "enqueued"
         with pytest.raises(InvalidOption, match="on_duplicate is 'ignore'; it must be one of"):
-            await runner.submit(nightly, on_duplicate="ignore")  # type: ignore[call-overload]
+            await runner.submit(nightly, on_duplicate="ignore")  # type: ignore[call-overload]  # refused, as is tested
 
 
 @virtual_time

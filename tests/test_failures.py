@@ -307,7 +307,7 @@ async def test_t1_nothing_that_it_raises_touches_anything(
             await second.wait()
         assert runner.stats().worker_restarts == 0
     assert sorted(told) == [1, 2]
-    assert [job.view().error.title for job in jobs] == ["bad 1", "bad 2"]  # type: ignore[union-attr]
+    assert [job.view().error.title for job in jobs] == ["bad 1", "bad 2"]  # type: ignore[union-attr]  # they have failed
     logged = [r.getMessage() for r in caplog.records if r.name == "jobrunner.failures"]
     end = "was cancelled" if isinstance(error, asyncio.CancelledError) else "failed"
     assert sorted(logged) == sorted(f"on_failure of job {job.id} (fail) {end}" for job in jobs)

@@ -176,7 +176,7 @@ def test_t16_several_workers_of_other_servers_are_refused(
     tmp_path: Path, server: str, arguments: list[str]
 ) -> None:
     """Each of them ends when its workers do, with the reason in its log."""
-    pytest.importorskip(server)
+    pytest.importorskip(server)  # the dev extra brings it, but for granian
     said = output(tmp_path, "-m", server, *arguments, "2", "served:app", HOME=str(tmp_path))
     assert f"{server} runs 2 {REFUSED}" in said
     assert "claimed" not in said
@@ -188,7 +188,7 @@ def test_t16_one_worker_of_other_servers_is_served(
     tmp_path: Path, server: str, arguments: list[str]
 ) -> None:
     """It is a child process as well, and the only one."""
-    pytest.importorskip(server)
+    pytest.importorskip(server)  # the dev extra brings it, but for granian
     command = ("-m", server, *arguments, "1", "served:app")
     with running(tmp_path, *command, HOME=str(tmp_path)) as process:
         read_to(process, "claimed")

@@ -283,7 +283,7 @@ def _import_main(where: dict[str, str]) -> None:
 
     try:
         spawn.prepare(where)
-    except Exception as error:
+    except Exception as error:  # importing a program runs it: it is anybody's code
         raise InvalidHandler(
             f"the program can't be imported in a process: {describe(error)}; put what starts it "
             'under `if __name__ == "__main__":`'
