@@ -23,6 +23,10 @@ LOOKS = 4
 """How often the thread looks within the limit."""
 REST = 1.0
 """Seconds of rest after which the thread goes to sleep until it is woken."""
+WAIT = 0.001
+"""Seconds that the thread fights for the interpreter before a busy loop lets it have it."""
+YIELD = 0.0001
+"""Seconds for which the loop lets the thread have it; about what it needs for a look."""
 JOIN = 1.0
 """Seconds that `close` waits for the thread at most; it may stand in a log handler."""
 
@@ -55,6 +59,7 @@ class Watchdog:
         self._report = report
         self._watching = False
         self._turned = -math.inf
+        self._due = math.inf
         self._asleep = False
         self._thread: threading.Thread | None = None
         self._wake = threading.Condition()
@@ -85,7 +90,9 @@ class Watchdog:
         Called for each attempt, it shows that the loop turns: a thread that gets no time to look
         on a busy machine can't tell that from code that lets no thread run.
         """
-        self._turned = time.monotonic()
+        self._turned = now = time.monotonic()
+        if now > self._due:
+            self._give_way(now)
         if not self._watching:
             self._watching = True
             if self._asleep:
@@ -93,6 +100,14 @@ class Watchdog:
                     self._wake.notify()
             elif self._thread is None:
                 self._start()
+
+    def _give_way(self, now: float) -> None:
+        """Let the thread have the interpreter, which it would fight for through 100 ms and more.
+
+        A loop gives it up and takes it again at each turn, faster than another thread wakes up.
+        """
+        self._due = now + 10 * WAIT
+        time.sleep(YIELD)
 
     def rest(self) -> None:
         """Watch no more until `watch`: nobody wakes the loop, and soon nobody the thread."""
@@ -133,7 +148,9 @@ class Watchdog:
                 if time.monotonic() - worked >= REST:
                     self._sleep(sight)
                 elif self._sight is sight:  # pragma: no branch  # a close within microseconds
+                    self._due = time.monotonic() + tick + WAIT
                     self._wake.wait(tick)
+                    self._due = math.inf
 
     def _sleep(self, sight: Sight) -> None:
         """Sleep until `watch`; it looks at `_asleep` after it has set `_watching`, we before."""

@@ -1,10 +1,12 @@
 """One process: several workers of one server are refused, and so is the copy in a fork."""
 
+import itertools
 import os
 import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -123,6 +125,27 @@ def read_to(process: subprocess.Popen[str], text: str) -> None:
     raise AssertionError("".join(lines))
 
 
+@contextmanager
+def changing(file: Path) -> Iterator[None]:
+    """Make the file newer and newer: who watches it may look for the first time just then."""
+    done = threading.Event()
+
+    def touch() -> None:
+        for seconds in itertools.count(1):
+            newer = time.time() + seconds
+            os.utime(file, (newer, newer))
+            if done.wait(0.1):
+                return
+
+    thread = threading.Thread(target=touch)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
 REFUSED = "worker processes, each with a job runner and jobs of its own"
 UVICORN = ("-m", "uvicorn", "served:app", "--port", "0")
 
@@ -151,9 +174,8 @@ def test_t16_a_reloading_uvicorn_has_one_worker_before_and_after(tmp_path: Path)
     """The worker is a child of uvicorn's there too, whatever number of workers was asked for."""
     with running(tmp_path, *UVICORN, "--reload", WEB_CONCURRENCY="4") as process:
         read_to(process, "Application startup complete")
-        os.utime(tmp_path / "served.py", (1, 1))
-        os.utime(tmp_path / "served.py")
-        read_to(process, "Application startup complete")
+        with changing(tmp_path / "served.py"):
+            read_to(process, "Application startup complete")
 
 
 @pytest.mark.slow  # a process of its own

@@ -30,6 +30,23 @@ def line_of(comment: str) -> int:
     return next(n for n, line in enumerate(lines, 1) if line.endswith(f"# {comment}"))
 
 
+# What it costs
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems don't show a thread's time")
+async def test_t9_a_busy_loop_lets_the_thread_look() -> None:
+    """Else they fight for the interpreter through a tenth of a second, which costs 5 % of it."""
+    with watched() as dog:
+        dog.watchdog.watch()
+        [thread] = [t for t in threading.enumerate() if t.name == "jobrunner watchdog"]
+        assert thread.ident is not None
+        clock = time.pthread_getcpuclockid(thread.ident)
+        before = time.clock_gettime(clock)
+        while time.clock_gettime(clock) == before:
+            sum(range(2_000_000))  # keeps the interpreter for itself, past the thread's time
+            dog.watchdog.watch()
+
+
 # What is named
 
 
