@@ -159,6 +159,8 @@ class Job:
     """When it fails unless it has started; None for never; set at submit."""
     deadline_at: float | None = None
     """When it has to have ended; None for no deadline; set at submit."""
+    owner: str | None = None
+    """Whose it is; None when nobody owns jobs here; set at submit."""
     session_id: str | None = None
     batch_id: str | None = None
     parent_id: str | None = None

@@ -90,18 +90,26 @@ class Lookup:
         self._check_process()
         return view(self._store.get(job_id))
 
-    def record(self, job_id: str) -> Job:
+    def record(self, job_id: str, owner: str | None = None) -> Job:
         """Return the job's record, to read and not to change; raises what `get` raises.
 
         Of a job that has ended it is a copy, made from what is kept.
+
+        Args:
+            owner: Who asks: another one's job is as unknown as one that never was; None sees all.
         """
-        return self._store.get(job_id)
+        return self._store.get(job_id, owner)
+
+    def owner_of(self, job_id: str) -> str | None:
+        """Return whose job it is or was; None of one without an owner, and of an unknown one."""
+        return self._store.owner_of(job_id)
 
     async def list(
         self,
         *,
         status: str | None = None,
         type: str | None = None,
+        owner: str | None = None,
         session_id: str | None = None,
         batch_id: str | None = None,
         limit: int = 50,
@@ -119,7 +127,7 @@ class Lookup:
             InvalidCursor: The cursor was not made by a runner.
         """
         page = self.page(
-            status=status, type=type, session_id=session_id, batch_id=batch_id,
+            status=status, type=type, owner=owner, session_id=session_id, batch_id=batch_id,
             limit=limit, cursor=cursor,
         )  # fmt: skip
         return JobPage([view(job) for job in page.jobs], page.next_cursor)
@@ -129,6 +137,7 @@ class Lookup:
         *,
         status: str | None = None,
         type: str | None = None,
+        owner: str | None = None,
         session_id: str | None = None,
         batch_id: str | None = None,
         limit: int = 50,
@@ -140,7 +149,8 @@ class Lookup:
             raise InvalidOption(f"there is no status {status!r}; there are: {', '.join(JobStatus)}")
         if not isinstance(limit, int) or limit < 1:
             raise InvalidOption(f"limit is {limit!r}; it must be an integer, 1 or more")
-        filters = {"status": status, "type": type, "session_id": session_id, "batch_id": batch_id}
+        filters = {"status": status, "type": type, "owner": owner,
+                   "session_id": session_id, "batch_id": batch_id}  # fmt: skip
         return self._store.page(filters, limit=min(limit, MAX_PAGE), cursor=cursor)
 
     def events(self) -> AsyncIterator[Event]:

@@ -60,6 +60,7 @@ class Heading(NamedTuple):
     batch_id: str | None
     idempotency_key: str | None
     retry_of: str | None
+    owner: str | None
 
 
 def pack(job: Job) -> bytes:
@@ -183,6 +184,7 @@ def heading(packed: bytes) -> Heading:
     return Heading(
         number, _STATUSES[codes[0]], kind,
         get("session_id"), get("batch_id"), get("idempotency_key"), get("retry_of"),
+        get("owner"),
     )  # fmt: skip
 
 
@@ -222,6 +224,10 @@ class Archive:
         """Return a new record of the job, None when it isn't here."""
         packed = self._packed.get(job_id)
         return None if packed is None else unpack(job_id, packed)
+
+    def owner_of(self, job_id: str) -> str | None:
+        """Return whose job it is that is here."""
+        return heading(self._packed[job_id]).owner
 
     def remove(self, job_id: str) -> Heading:
         """Let go of a job that is here."""

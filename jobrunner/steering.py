@@ -100,7 +100,9 @@ class Steering(Lookup):
         handler = self._handlers.find(job.type)
         return JobHandle(self._intake.again(handler, job), handler, self)
 
-    async def retry_failed(self, type: str | Function | None = None) -> list[JobHandle[Any]]:
+    async def retry_failed(
+        self, type: str | Function | None = None, *, owner: str | None = None
+    ) -> list[JobHandle[Any]]:
         """Run the failed jobs again, each as `retry` would, the newest first.
 
         Left out are those that were run again already, those that can't be, as their params held
@@ -108,6 +110,7 @@ class Steering(Lookup):
 
         Args:
             type: Only jobs of this type.
+            owner: Only this owner's jobs.
 
         Raises:
             UnknownJobType: There is no such type.
@@ -118,7 +121,7 @@ class Steering(Lookup):
         handles: list[JobHandle[Any]] = []
         cursor: str | None = None
         while True:
-            page = self.page(status=JobStatus.FAILED, type=name, cursor=cursor)
+            page = self.page(status=JobStatus.FAILED, type=name, owner=owner, cursor=cursor)
             for job in page.jobs:
                 if not self._store.retried(job.id):
                     try:

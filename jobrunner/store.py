@@ -11,7 +11,7 @@ goes on reading that one; who asks for the job gets a record that is like it, an
 import hashlib
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from .errors import JobGone, JobNotFinal, JobNotFound
 from .events import Event, EventLog, EventType
@@ -21,13 +21,15 @@ from .packing import Archive
 from .pages import Ids, Index, decode_cursor, encode_cursor, newest
 from .timers import Timer, Timers
 
-FILTERS = ("status", "type", "session_id", "batch_id")
+FILTERS = ("status", "type", "owner", "session_id", "batch_id")
 SWEEP = 1_000
 """How many jobs are pruned for their age before others have a turn."""
 RECENT = 1_000
 """How many ends are remembered for a rate."""
 WAITING = frozenset({JobStatus.PENDING, JobStatus.RETRYING})
 SHOWN_IN_FEED = frozenset({"status", "progress", "done"})
+Key: TypeAlias = str | tuple[str, str]
+"""An idempotency key; with an owner the two of them, so that nobody meets another one's."""
 
 
 class Page(NamedTuple):
@@ -71,13 +73,14 @@ class JobStore:
         self._ids = Ids()
         self._final = Archive(self._ids)
         self._indexes = {name: Index() for name in FILTERS}
-        self._keys: dict[str, str] = {}
-        self._joined: dict[str, dict[str, bytes]] = {}
-        self._limited: dict[tuple[str, str], dict[str, Job]] = {}
+        self._keys: dict[Key, str] = {}
+        self._joined: dict[str, dict[Key, bytes]] = {}
+        self._limited: dict[tuple[str, str, str | None], dict[str, Job]] = {}
         self._retries: dict[str, int] = {}
         self._ends: deque[float] = deque(maxlen=RECENT)
         self._gone: set[str] = set()
         self._gone_order: deque[str] = deque()
+        self._gone_owners: dict[str, str] = {}
 
     @property
     def final_bytes(self) -> int:
@@ -93,11 +96,12 @@ class JobStore:
         self.live_bytes += len(job.params)
         self._ids.add(job.number, job.id)
         if job.idempotency_key is not None:
-            self._keys[job.idempotency_key] = job.id
+            self._keys[_key(job.idempotency_key, job.owner)] = job.id
         if job.retry_of is not None:
             self._retries[job.retry_of] = self._retries.get(job.retry_of, 0) + 1
         if job.concurrency_key is not None:
-            self._limited.setdefault((job.type, job.concurrency_key), {})[job.id] = job
+            alike = (job.type, job.concurrency_key, job.owner)
+            self._limited.setdefault(alike, {})[job.id] = job
         self.counts[job.status] += 1
         self.waiting[job.type] += 1
         for name, index in self._indexes.items():
@@ -137,10 +141,11 @@ class JobStore:
         del self._live[job.id]
         self.live_bytes -= len(job.params)
         if job.concurrency_key is not None:
-            together = self._limited[job.type, job.concurrency_key]
+            alike = (job.type, job.concurrency_key, job.owner)
+            together = self._limited[alike]
             del together[job.id]
             if not together:
-                del self._limited[job.type, job.concurrency_key]
+                del self._limited[alike]
         job.log.close()
 
     def _move(self, job: Job) -> None:
@@ -165,23 +170,34 @@ class JobStore:
         if kind in SHOWN_IN_FEED:
             self.feed.append(event)
 
-    def get(self, job_id: str) -> Job:
+    def get(self, job_id: str, owner: str | None = None) -> Job:
         """Return the job: the live record, or a new one of a job that has ended. O(1).
+
+        Args:
+            owner: Who asks: another one's job is as unknown as one that never was; None sees all.
 
         Raises:
             JobGone: It was there, and has been pruned or forgotten.
             JobNotFound: It never was, or so long ago that even its id is forgotten.
         """
         job = self._live.get(job_id) or self._final.get(job_id)
-        if job is not None:
+        if job is not None and owner in (None, job.owner):
             return job
-        if job_id in self._gone:
+        if job_id in self._gone and owner in (None, self._gone_owners.get(job_id)):
             raise JobGone(f"job {job_id} has ended and is no longer kept")
         raise JobNotFound(f"there is no job {job_id[:100]!r}")
 
-    def by_key(self, key: str) -> Job | None:
-        """Return the job that was submitted with this idempotency key, while it is kept."""
-        job_id = self._keys.get(key)
+    def owner_of(self, job_id: str) -> str | None:
+        """Return whose job it is or was; None of one without an owner, and of an unknown one."""
+        if (job := self._live.get(job_id)) is not None:
+            return job.owner
+        if job_id in self._final:
+            return self._final.owner_of(job_id)
+        return self._gone_owners.get(job_id)
+
+    def by_key(self, key: str, owner: str | None = None) -> Job | None:
+        """Return the job that its owner submitted with this idempotency key, while it is kept."""
+        job_id = self._keys.get(_key(key, owner))
         return None if job_id is None else self.get(job_id)
 
     def join(self, key: str, job: Job, request: bytes) -> None:
@@ -190,21 +206,22 @@ class JobStore:
         Args:
             request: The params of the request with this key, to know it by.
         """
-        self._keys[key] = job.id
-        self._joined.setdefault(job.id, {})[key] = _digest(request)
+        own = _key(key, job.owner)
+        self._keys[own] = job.id
+        self._joined.setdefault(job.id, {})[own] = _digest(request)
 
     def is_request(self, key: str, job: Job, type: str, params: bytes) -> bool:
         """Return whether the request that brought this idempotency key to `job` was the same."""
-        if (digest := self._joined.get(job.id, {}).get(key)) is not None:
+        if (digest := self._joined.get(job.id, {}).get(_key(key, job.owner))) is not None:
             return (job.type, digest) == (type, _digest(params))
         return (job.type, job.params) == (type, params)
 
-    def live_with_key(self, type: str, key: str) -> dict[str, Job]:
-        """Return the live jobs of the type that share a concurrency key, in order of submission.
+    def live_with_key(self, type: str, key: str, owner: str | None = None) -> dict[str, Job]:
+        """Return an owner's live jobs of the type with a concurrency key, in order of submission.
 
         What is returned changes as they do: take a list of it to end them. O(1).
         """
-        return self._limited.get((type, key)) or {}
+        return self._limited.get((type, key, owner)) or {}
 
     def retried(self, job_id: str) -> bool:
         """Return whether a job that is kept runs this one again, or did."""
@@ -224,7 +241,7 @@ class JobStore:
         """Return a page of jobs, newest first; it costs what it returns.
 
         Args:
-            filters: Values of status, type, session_id or batch_id; None matches everything.
+            filters: Values of status, type, owner, session_id or batch_id; None matches everything.
             limit: How many jobs at most, 1 or more.
             cursor: Where to go on, from the page before.
 
@@ -315,21 +332,31 @@ class JobStore:
         for name, index in self._indexes.items():
             if (value := getattr(job, name)) is not None:
                 index.remove(value, job.number)
-        if job.idempotency_key is not None and self._keys.get(job.idempotency_key) == job_id:
-            del self._keys[job.idempotency_key]
+        if job.idempotency_key is not None:
+            own = _key(job.idempotency_key, job.owner)
+            if self._keys.get(own) == job_id:
+                del self._keys[own]
         for key in self._joined.pop(job_id, ()):
             del self._keys[key]
         if job.retry_of is not None:
             self._retries[job.retry_of] -= 1
             if not self._retries[job.retry_of]:
                 del self._retries[job.retry_of]
-        self._bury(job_id)
+        self._bury(job_id, job.owner)
 
-    def _bury(self, job_id: str) -> None:
+    def _bury(self, job_id: str, owner: str | None) -> None:
         self._gone.add(job_id)
         self._gone_order.append(job_id)
+        if owner is not None:
+            self._gone_owners[job_id] = owner
         if len(self._gone_order) > self.retention.max_tombstones:
-            self._gone.discard(self._gone_order.popleft())
+            forgotten = self._gone_order.popleft()
+            self._gone.discard(forgotten)
+            self._gone_owners.pop(forgotten, None)
+
+
+def _key(key: str, owner: str | None) -> Key:
+    return key if owner is None else (owner, key)
 
 
 def _digest(params: bytes) -> bytes:

@@ -145,8 +145,8 @@ class Intake:
         now = self._now()
         checked = check_submit(options, handler.options, self._timeout, self._limits, now)
         arguments, raw = self._validate(handler, params)
-        key = checked.fields["idempotency_key"]
-        if key is not None and (known := self._known(key, handler, raw)) is not None:
+        key, owner = checked.fields["idempotency_key"], checked.fields["owner"]
+        if key is not None and (known := self._known(key, owner, handler, raw)) is not None:
             return known, "replayed"
         _set_key(checked.fields, handler, arguments)
         rivals = self._rivals(checked, handler)
@@ -202,7 +202,7 @@ class Intake:
             raise JobNotRetryable(f"the params of job {job.id} held secrets; submit it anew")
         options = SubmitOptions(priority=job.priority, timeout=job.timeout, on_duplicate="enqueue",
                                 deadline=job.deadline, stall_timeout=job.stall_timeout)  # fmt: skip
-        for name in ("session_id", "concurrency_key", "metadata"):
+        for name in ("owner", "session_id", "concurrency_key", "metadata"):
             if (value := getattr(job, name)) is not None:
                 options[name] = value
         behind = handler.name in self._lines
@@ -219,8 +219,8 @@ class Intake:
             )
         return arguments, raw
 
-    def _known(self, key: str, handler: Handler, params: bytes) -> Job | None:
-        job = self._store.by_key(key)
+    def _known(self, key: str, owner: str | None, handler: Handler, params: bytes) -> Job | None:
+        job = self._store.by_key(key, owner)
         if job is not None and not self._store.is_request(key, job, handler.name, params):
             raise IdempotencyKeyReused(
                 f"the idempotency key {key!r} came before, with another type or other params, "
@@ -229,9 +229,9 @@ class Intake:
         return job
 
     def _rivals(self, checked: Checked, handler: Handler) -> dict[str, Job]:
-        """Return the live jobs with the same concurrency key, in the order of their submits."""
-        key = checked.fields["concurrency_key"]
-        return {} if key is None else self._store.live_with_key(handler.name, key)
+        """Return its owner's live jobs with the same concurrency key, in order of submission."""
+        key, owner = checked.fields["concurrency_key"], checked.fields["owner"]
+        return {} if key is None else self._store.live_with_key(handler.name, key, owner)
 
     def _is_full(self, handler: Handler, *, less: Sequence[Job] = ()) -> bool:
         """Whether as many jobs wait as may, without those that are to be replaced."""

@@ -33,6 +33,8 @@ class SubmitOptions(TypedDict, total=False):
     """Seconds for which the job may wait for its first start; then it fails as `expired`."""
     stall_timeout: float | None
     """Seconds that an attempt may go on without progress, a step, a log line or output."""
+    owner: str
+    """Whose job it is: reads, lists, keys and duplicates are kept apart by owner."""
     session_id: str
     """Session to list and watch the job by."""
     batch_id: str
@@ -59,6 +61,7 @@ class Fields(TypedDict):
     run_at: float | None
     expires_at: float | None
     deadline_at: float | None
+    owner: str | None
     session_id: str | None
     batch_id: str | None
     idempotency_key: str | None
@@ -108,6 +111,7 @@ def check_submit(
         "run_at": now + delay if delay else None,
         "expires_at": None if expires is None else now + delay + expires,
         "deadline_at": None if deadline is None else now + delay + deadline,
+        "owner": check_name("owner", given.get("owner")),
         "session_id": check_name("session_id", given.get("session_id")),
         "batch_id": check_name("batch_id", given.get("batch_id")),
         "idempotency_key": check_name("idempotency_key", given.get("idempotency_key")),

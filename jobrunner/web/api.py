@@ -15,10 +15,10 @@ from ..errors import InvalidOption
 from ..handlers import json_pointer
 from ..jobs import Job, JobStatus
 from ..options import OnDuplicate
-from ..runner import JobRunner
 from ..submit_options import SubmitOptions
 from ..views import view_json
 from .body import read_json
+from .owners import OwnedRunner
 from .problems import Problem
 from .streams import EventStream, StreamPlaces
 
@@ -83,12 +83,12 @@ class Api:
     """The endpoints over one runner.
 
     Args:
-        runner: The runner.
+        runner: The runner, as whoever asks may see it.
         debug: Whether errors carry tracebacks.
         max_streams: How many event streams may be open at once.
     """
 
-    def __init__(self, runner: JobRunner, *, debug: bool, max_streams: int) -> None:
+    def __init__(self, runner: OwnedRunner, *, debug: bool, max_streams: int) -> None:
         self.runner = runner
         self.places = StreamPlaces(max_streams)
         self._debug = debug

@@ -5,7 +5,6 @@ import math
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from http import HTTPStatus
 from pathlib import Path
 from typing import TypeAlias
 
@@ -23,7 +22,8 @@ from ..runner import JobRunner
 from ..signals import ending_on_signals
 from .api import NO_STORE, Api, SubmitBody
 from .openapi import openapi_document
-from .problems import Problem, problem_response
+from .owners import Auth, OwnedRunner
+from .problems import http_problem, problem_response
 from .security import LOCAL_HOSTS, Guard
 
 STATUS: dict[type[errors.JobRunnerError], int] = {
@@ -55,7 +55,7 @@ Endpoint: TypeAlias = Callable[[Request], Awaitable[Response]]
 def create_app(
     runner: JobRunner,
     *,
-    auth: str | None,
+    auth: Auth,
     allowed_hosts: Iterable[str] = LOCAL_HOSTS,
     debug: bool = False,
     max_streams: int = 10_000,
@@ -67,25 +67,33 @@ def create_app(
 
     Args:
         runner: The runner.
-        auth: The token that clients have to show; None leaves the door open, or to somebody else.
+        auth: The token that clients have to show; or a function, sync or async, that makes of a
+            connection its owner's name, who then sees their own jobs only, or None, which is a 401;
+            or None, which leaves the door open, or to somebody else.
         allowed_hosts: Host names the app is reached by, without a port; `*` for any. One name may
             be given as it is.
         debug: Whether errors carry tracebacks.
         max_streams: How many event streams may be open at once.
 
     Raises:
-        InvalidOption: The token is empty, or has characters that headers can't carry.
+        InvalidOption: The token is empty, or has characters that headers can't carry; or `auth` is
+            none of the three.
     """
-    if auth is not None and not re.fullmatch("[!-~]+", auth):
+    if not (auth is None or isinstance(auth, str) or callable(auth)):
+        raise errors.InvalidOption(
+            f"auth is a {type(auth).__name__}; give a token, a function that says who asks, or None"
+        )
+    if isinstance(auth, str) and not re.fullmatch("[!-~]+", auth):
         raise errors.InvalidOption(
             "auth has characters that headers can't carry: give a token of visible ASCII characters"
             if auth
             else "auth is an empty token; give a secret one, or None for no token"
         )
     hosts = (allowed_hosts,) if isinstance(allowed_hosts, str) else tuple(allowed_hosts)
+    owned = OwnedRunner(runner, owners=callable(auth))
     return Starlette(
-        routes=_routes(Api(runner, debug=debug, max_streams=max_streams)),
-        middleware=[Middleware(Guard, token=auth, allowed_hosts=hosts)],
+        routes=_routes(Api(owned, debug=debug, max_streams=max_streams)),
+        middleware=[Middleware(Guard, auth=auth, allowed_hosts=hosts)],
         exception_handlers={
             errors.JobRunnerError: _runner_error,
             HTTPException: _http_error,
@@ -123,7 +131,7 @@ def _resource(path: str, **methods: Endpoint) -> Route:
     return Route(path, endpoint, methods=list(methods))
 
 
-def _openapi(runner: JobRunner) -> Endpoint:
+def _openapi(runner: OwnedRunner) -> Endpoint:
     async def openapi(request: Request) -> Response:
         document = openapi_document(runner, base=request.scope.get("root_path", ""))
         return Response(to_json(document), media_type="application/json", headers=NO_STORE)
@@ -167,17 +175,7 @@ def _faults(error: errors.JobRunnerError) -> list[dict[str, str]]:
 
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    if isinstance(error, Problem):
-        return problem_response(
-            error.status_code,
-            error.code,
-            error.detail,
-            errors=error.errors,
-            headers=error.headers,
-        )
-    code = HTTPStatus(error.status_code).phrase.lower().replace(" ", "-")
-    detail = f"{request.method} {request.url.path[:200]}: {error.detail}"
-    return problem_response(error.status_code, code, detail, headers=error.headers)
+    return http_problem(error, f"{request.method} {request.url.path[:200]}")
 
 
 async def _internal_error(request: Request, error: Exception) -> Response:

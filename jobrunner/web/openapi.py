@@ -5,17 +5,17 @@ from typing import Any, get_args
 
 from .. import __version__
 from ..handlers import Handler
-from ..runner import JobRunner
 from ..submission import Outcome
 from ..views import JobView
 from .api import CancelBody, RetryBody, SubmitBody
+from .owners import OwnedRunner
 
 JSON = "application/json"
 PROBLEM = "application/problem+json"
 REF = "#/components/schemas/"
 
 
-def openapi_document(runner: JobRunner, *, base: str) -> dict[str, Any]:
+def openapi_document(runner: OwnedRunner, *, base: str) -> dict[str, Any]:
     """Return the document; `base` is the path that the app is mounted at."""
     return {
         "openapi": "3.1.0",

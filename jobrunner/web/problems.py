@@ -62,3 +62,20 @@ def problem_response(
         headers={"Cache-Control": "no-store", **(headers or {})},
         media_type="application/problem+json",
     )
+
+
+def http_problem(error: HTTPException, where: str) -> Response:
+    """Return the problem document of an error of HTTP.
+
+    Args:
+        error: One of ours, the router's or anybody's.
+        where: What was asked, for those who don't say it.
+    """
+    if isinstance(error, Problem):
+        return problem_response(
+            error.status_code, error.code, error.detail, errors=error.errors, headers=error.headers
+        )
+    code = HTTPStatus(error.status_code).phrase.lower().replace(" ", "-")
+    return problem_response(
+        error.status_code, code, f"{where}: {error.detail}", headers=error.headers
+    )

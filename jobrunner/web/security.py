@@ -5,15 +5,21 @@ Default deny: every unsafe method is protected because it is unsafe, not because
 
 import hashlib
 import hmac
-from collections.abc import Iterable
+import inspect
+from collections.abc import Callable, Iterable
+from typing import Any
 from urllib.parse import parse_qs
 
 from starlette.datastructures import Headers
-from starlette.requests import cookie_parser
+from starlette.exceptions import HTTPException
+from starlette.requests import HTTPConnection, cookie_parser
 from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from .problems import Problem, problem_response
+from ..errors import InvalidOption
+from ..submit_options import check_name
+from .owners import Auth, asking
+from .problems import Problem, http_problem
 
 LOCAL_HOSTS = ("localhost", "127.0.0.1", "[::1]", "testserver")
 """Hosts that are allowed when none are named; `testserver` is the one of Starlette's TestClient."""
@@ -29,41 +35,59 @@ class Guard:
 
     Args:
         app: What it protects.
-        token: The secret that a client has to show; None when somebody else checks.
+        auth: The secret that a client has to show, or what makes an owner of a connection; None
+            when somebody else checks.
         allowed_hosts: Host names, without a port, that the app is reached by; `*` for all.
     """
 
     def __init__(
-        self, app: ASGIApp, *, token: str | None, allowed_hosts: Iterable[str] = LOCAL_HOSTS
+        self, app: ASGIApp, *, auth: Auth, allowed_hosts: Iterable[str] = LOCAL_HOSTS
     ) -> None:
         self._app = app
+        self._auth = auth
+        token = auth if isinstance(auth, str) else None
         self._digest = None if token is None else _digest(token.encode())
         self._cookie = "" if token is None else f"jobrunner_{_digest(token.encode()).hex()[:8]}"
         self._hosts = frozenset(host.lower() for host in allowed_hosts)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Check the request, and pass it on."""
+        if scope["type"] not in ("http", "websocket"):
+            await self._app(scope, receive, send)
+            return
+        app = await self._admit(scope)
         if scope["type"] == "http":
-            await (self._answer(scope) or self._app)(scope, receive, _careful(send))
-        elif scope["type"] == "websocket" and (problem := self._answer(scope)) is not None:
-            code = 4401 if problem.status_code == 401 else 4403
+            await app(scope, receive, _careful(send))
+        elif isinstance(app, Response):
+            code = 4401 if app.status_code == 401 else 4403
             await send({"type": "websocket.close", "code": code, "reason": "not allowed"})
         else:
-            await self._app(scope, receive, send)
+            await app(scope, receive, send)
 
-    def _answer(self, scope: Scope) -> Response | None:
+    async def _admit(self, scope: Scope) -> ASGIApp:
+        """Return what answers: the app, perhaps for an owner, or why it doesn't."""
         try:
-            return self._check(scope)
-        except Problem as problem:
-            return problem_response(
-                problem.status_code, problem.code, problem.detail, headers=problem.headers
-            )
+            path = self._check(scope)
+            if self._auth is None or path in OPEN_PATHS:
+                return self._app
+            if not callable(self._auth):
+                return self._check_token(scope, path) or self._app
+            return self._for(await _owner(self._auth, scope))
+        except HTTPException as error:
+            return http_problem(error, "who you are could not be told")
 
-    def _check(self, scope: Scope) -> Response | None:
-        """Return None to let the request pass, or an answer.
+    def _for(self, owner: str) -> ASGIApp:
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            with asking(owner):
+                await self._app(scope, receive, send)
+
+        return app
+
+    def _check(self, scope: Scope) -> str:
+        """Return the path that is asked for.
 
         Raises:
-            Problem: It may not pass.
+            Problem: It may not be asked like that, by anybody.
         """
         headers = Headers(scope=scope)
         if sum(len(name) + len(value) for name, value in headers.raw) > MAX_HEADERS:
@@ -74,14 +98,24 @@ class Guard:
             _check_origin(headers, host)
         if method not in (*SAFE_METHODS, "CONNECT"):
             _check_content_type(headers)
-        path = scope["path"].removeprefix(scope.get("root_path", ""))
-        if self._digest is None or path in OPEN_PATHS:
-            return None
-        token = _query_token(scope) if path in ("", "/") and method == "GET" else None
+        path: str = scope["path"]
+        return path.removeprefix(scope.get("root_path", ""))
+
+    def _check_token(self, scope: Scope, path: str) -> Response | None:
+        """Return None when the token is shown, or the cookie that it is exchanged for.
+
+        Raises:
+            Problem: It isn't.
+        """
+        asks = path in ("", "/") and scope.get("method") == "GET"
+        token = _query_token(scope) if asks else None
         if token is not None and self._matches(token):
             return self._exchange(scope, token)
-        if not self._has_token(headers):
-            raise _UNAUTHORIZED
+        if not self._has_token(Headers(scope=scope)):
+            raise _unauthorized(
+                "a token is needed: send it as `Authorization: Bearer <token>`, or open the URL "
+                "that was printed at the start"
+            )
         return None
 
     def _check_host(self, headers: Headers) -> str:
@@ -122,13 +156,25 @@ class Guard:
         return answer
 
 
-_UNAUTHORIZED = Problem(
-    401,
-    "unauthorized",
-    "a token is needed: send it as `Authorization: Bearer <token>`, or open the URL that was "
-    "printed at the start",
-    headers={"WWW-Authenticate": "Bearer"},
-)
+async def _owner(auth: Callable[[HTTPConnection], Any], scope: Scope) -> str:
+    """Return who asks.
+
+    Raises:
+        Problem: Nobody who may.
+        InvalidOption: No owner can be called like what the function returned.
+    """
+    said = auth(HTTPConnection(scope))
+    owner = await said if inspect.isawaitable(said) else said
+    if owner is None:
+        raise _unauthorized("this server doesn't know who you are: sign in as it asks you to")
+    if not isinstance(owner, str):
+        raise InvalidOption(f"auth returned a {type(owner).__name__}; return a text, or None")
+    check_name("owner", owner)
+    return owner
+
+
+def _unauthorized(detail: str) -> Problem:
+    return Problem(401, "unauthorized", detail, headers={"WWW-Authenticate": "Bearer"})
 
 
 def _check_origin(headers: Headers, host: str) -> None:

@@ -1,0 +1,123 @@
+"""Whose jobs a request may see: the one place where it is decided, for each route by itself.
+
+The endpoints know no owners. What they take for the runner is an `OwnedRunner`, which shows them
+the jobs of whoever asks, and no others: `Guard` says who that is, for as long as it answers.
+"""
+
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, TypeAlias, Unpack
+
+from starlette.requests import HTTPConnection
+
+from ..handlers import Handler
+from ..handles import JobHandle
+from ..jobs import Job
+from ..lookup import Stats
+from ..runner import JobRunner
+from ..store import Page
+from ..submit_options import SubmitOptions
+
+Auth: TypeAlias = str | Callable[[HTTPConnection], str | Awaitable[str | None] | None] | None
+"""A token, what makes an owner of a connection (None: not allowed), or None for an open door."""
+
+_asking: ContextVar[str] = ContextVar("jobrunner owner")
+
+
+@contextmanager
+def asking(owner: str) -> Iterator[None]:
+    """Have everything that is done in the block done for `owner`."""
+    token = _asking.set(owner)
+    try:
+        yield
+    finally:
+        _asking.reset(token)
+
+
+class OwnedRunner:
+    """The runner as whoever asks may see it; another one's job is an unknown one.
+
+    A method that a new route needs is added here, so that nobody forgets to ask whose job it is.
+
+    Args:
+        runner: The runner.
+        owners: Whether jobs have owners; if not, everybody who comes in sees all of them.
+    """
+
+    def __init__(self, runner: JobRunner, *, owners: bool) -> None:
+        self._runner = runner
+        self._owners = owners
+
+    @property
+    def owner(self) -> str | None:
+        """Who asks; None when jobs have no owners here.
+
+        Raises:
+            LookupError: Nobody has been asked who it is, so nothing is shown.
+        """
+        return _asking.get() if self._owners else None
+
+    @property
+    def job_types(self) -> list[Handler]:
+        """The job types, which are everybody's."""
+        return self._runner.job_types
+
+    def stats(self) -> Stats:
+        """Return how the runner does."""
+        return self._runner.stats()
+
+    def sees(self, job_id: str) -> bool:
+        """Return whether the job is or was one of theirs; for events of all jobs."""
+        owner = self.owner
+        return owner is None or self._runner.owner_of(job_id) == owner
+
+    def record(self, job_id: str) -> Job:
+        """Return the job's record.
+
+        Raises:
+            JobNotFound: There is none, or it is another one's.
+            JobGone: It was theirs, and is no longer kept.
+        """
+        return self._runner.record(job_id, self.owner)
+
+    def page(self, **query: Any) -> Page:
+        """Return a page of their jobs."""
+        return self._runner.page(**query, owner=self.owner)
+
+    def poll_after(self, job_id: str) -> float:
+        """Return after how many seconds it is worth asking again."""
+        self._check(job_id)
+        return self._runner.poll_after(job_id)
+
+    async def submit(
+        self, type: str, params: Mapping[str, Any], **options: Unpack[SubmitOptions]
+    ) -> JobHandle[Any]:
+        """Take in a job that is theirs."""
+        if (owner := self.owner) is not None:
+            options["owner"] = owner
+        return await self._runner.submit(type, params, **options)
+
+    async def cancel(self, job_id: str, note: str | None = None) -> None:
+        """Ask a job to stop."""
+        self._check(job_id)
+        await self._runner.cancel(job_id, note)
+
+    async def retry(self, job_id: str) -> JobHandle[Any]:
+        """Run a final job again."""
+        self._check(job_id)
+        return await self._runner.retry(job_id)
+
+    async def retry_failed(self, type: str | None) -> list[JobHandle[Any]]:
+        """Run their failed jobs again."""
+        return await self._runner.retry_failed(type, owner=self.owner)
+
+    async def forget(self, job_id: str) -> None:
+        """Remove a final job."""
+        self._check(job_id)
+        await self._runner.forget(job_id)
+
+    def _check(self, job_id: str) -> None:
+        """Raise what `record` raises."""
+        if self.owner is not None:
+            self.record(job_id)
