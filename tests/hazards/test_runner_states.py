@@ -198,8 +198,8 @@ def test_t16_a_runner_works_in_one_event_loop_after_the_other() -> None:
 
 
 READS = {
-    "get", "handle", "list", "page", "record", "poll_after", "stats", "job", "command_job",
-    "job_types", "submit_threadsafe",
+    "get", "handle", "list", "page", "record", "owner_of", "poll_after", "stats", "job",
+    "command_job", "job_types", "submit_threadsafe",
 }  # fmt: skip
 TOUCHING = sorted(OPERATIONS.keys() - READS - {"enter", "lifespan"})
 
