@@ -31,6 +31,8 @@ from .errors import (
     RetryableError,
     RunnerNotStarted,
     RunnerStopped,
+    ServerProblem,
+    ServerUnreachable,
     SeveralWorkers,
     UnknownJobType,
     UsageError,
@@ -40,10 +42,10 @@ from .events import Event
 from .handles import JobHandle
 from .jobs import JobStatus
 from .limits import Limits, Retention
-from .lookup import JobPage, Stats, Waited
+from .lookup import Stats
 from .retry import RetryPolicy
 from .runner import JobRunner
-from .views import JobView
+from .views import JobPage, JobView, Waited
 
 __version__ = "0.1.0"
 
@@ -87,6 +89,8 @@ __all__ = [
     "RetryableError",
     "RunnerNotStarted",
     "RunnerStopped",
+    "ServerProblem",
+    "ServerUnreachable",
     "SeveralWorkers",
     "Stats",
     "UnknownJobType",

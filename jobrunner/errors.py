@@ -30,6 +30,8 @@
     ├── CommandFailed                 command-failed
     ├── CommandNotFound               command-not-found
     ├── ProcessDied                   process-died
+    ├── ServerUnreachable             server-unreachable   raised by the client alone
+    ├── ServerProblem                 server-problem       raised by the client alone
     ├── RetryableError                retryable      raise it in a handler
     └── PermanentError                permanent      raise it in a handler
 
@@ -40,7 +42,7 @@ client can raise what the runner raised.
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import ClassVar, TypedDict
+from typing import TypedDict
 
 MAX_DETAIL = 8_192
 MAX_TRACEBACK = 65_536
@@ -51,7 +53,7 @@ MAX_FRAMES = 50
 class JobRunnerError(Exception):
     """Base of everything that jobrunner raises on purpose."""
 
-    code: ClassVar[str] = "error"
+    code: str = "error"
 
 
 class UsageError(JobRunnerError):
@@ -233,13 +235,19 @@ class JobUnsuccessful(JobRunnerError):
 
 
 class JobFailed(JobUnsuccessful):
-    """The job failed; `reason` says how: `error`, `timeout`, `stuck`, ..."""
+    """The job failed.
+
+    `reason` says how: `error`, `timeout`, `stuck`, ...
+    """
 
     code = "job-failed"
 
 
 class JobCancelled(JobUnsuccessful):
-    """The job was cancelled; `reason` says by whom: `user`, `shutdown`, ..."""
+    """The job was cancelled.
+
+    `reason` says by whom: `user`, `shutdown`, ...
+    """
 
     code = "job-cancelled"
 
@@ -266,6 +274,29 @@ class ProcessDied(JobRunnerError):
     """The child process of a handler ended before the handler had."""
 
     code = "process-died"
+
+
+class ServerUnreachable(JobRunnerError, ConnectionError):
+    """The server of a client didn't answer, nor when it was asked again."""
+
+    code = "server-unreachable"
+
+
+class ServerProblem(JobRunnerError):
+    """The server of a client answered with an error that has no class of its own here.
+
+    Args:
+        message: What the server said.
+        code: Name of the problem: `unauthorized`, `forbidden`, `internal-error`, ...
+        status: HTTP status of the answer.
+    """
+
+    code = "server-problem"
+
+    def __init__(self, message: str, *, code: str = code, status: int) -> None:
+        super().__init__(message)
+        self.code = code
+        self.status = status
 
 
 class RetryableError(JobRunnerError):

@@ -4,13 +4,12 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Generic, Protocol, TypeVar
 
-from .errors import JobCancelled, JobFailed
 from .events import Event, gap
 from .handlers import Handler
 from .jobs import Job, JobStatus
 from .limits import check_seconds
 from .submission import Outcome
-from .views import JobView, view
+from .views import JobView, check_completed, view
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -102,21 +101,9 @@ class JobHandle(Generic[T_co]):
             TimeoutError: It hasn't ended after `timeout` seconds; it goes on.
             InvalidResult: The handler didn't return what it is annotated with.
         """
-        await self.wait(timeout=timeout)
-        job = self._job
-        if job.status is JobStatus.CANCELLED:
-            note = f": {job.cancel_note}" if job.cancel_note else ""
-            raise JobCancelled(
-                f"job {job.id} was cancelled{note}",
-                job_id=job.id,
-                reason=job.cancel_reason or "user",
-            )
-        if job.error is not None:
-            raise JobFailed(
-                f"job {job.id} failed: {job.error.detail}", job_id=job.id, reason=job.error.reason
-            )
-        assert job.result is not None, "a completed job has its result"
-        value: T_co = self._handler.load_result(job.result)
+        check_completed(await self.wait(timeout=timeout))
+        assert self._job.result is not None, "a completed job has its result"
+        value: T_co = self._handler.load_result(self._job.result)
         return value
 
     async def events(self, after: int = 0) -> AsyncIterator[Event]:

@@ -10,7 +10,7 @@ from .events import Event, EventLog
 from .jobs import Job, JobStatus
 from .limits import check_seconds
 from .store import JobStore, Page
-from .views import JobView, view
+from .views import JobPage, JobView, Waited, view
 
 State: TypeAlias = Literal["new", "running", "draining", "stopped"]
 MAX_PAGE = 200
@@ -42,24 +42,6 @@ class Stats(NamedTuple):
     """Jobs that are kept, by status."""
     pruned: int
     """Jobs that were kept and are gone: too old, too many, or forgotten."""
-
-
-class JobPage(NamedTuple):
-    """Part of the list of jobs, newest first."""
-
-    jobs: list[JobView]
-    """The jobs of this part."""
-    next_cursor: str | None
-    """Where the next part begins; None at the end."""
-
-
-class Waited(NamedTuple):
-    """What `JobRunner.wait` came back with."""
-
-    done: list[JobView]
-    """The jobs that have ended, in the order asked for."""
-    pending: list[JobView]
-    """The others."""
 
 
 class Lookup:

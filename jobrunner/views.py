@@ -5,11 +5,12 @@ Neither is kept: a job that nobody looks at costs no validation and no encoding.
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic_core import from_json, to_json
 
+from .errors import JobCancelled, JobFailed
 from .events import Event
 from .jobs import Job, JobError, JobStatus
 
@@ -112,6 +113,46 @@ class JobView(Frozen):
     """Whatever the submitter wanted to keep with it."""
     last_seq: int
     """Number of its newest event; a stream goes on after it."""
+
+
+class JobPage(NamedTuple):
+    """Part of the list of jobs, newest first."""
+
+    jobs: list[JobView]
+    """The jobs of this part."""
+    next_cursor: str | None
+    """Where the next part begins; None at the end."""
+
+
+class Waited(NamedTuple):
+    """What `wait` for several jobs came back with."""
+
+    done: list[JobView]
+    """The jobs that have ended, in the order asked for."""
+    pending: list[JobView]
+    """The others."""
+
+
+def check_completed(job: JobView) -> None:
+    """Raise how a final job has ended, unless it has a result.
+
+    Raises:
+        JobFailed: It failed.
+        JobCancelled: It was cancelled.
+    """
+    if job.status is JobStatus.CANCELLED:
+        note = f": {job.cancel_note}" if job.cancel_note else ""
+        raise JobCancelled(
+            f"job {job.job_id} was cancelled{note}",
+            job_id=job.job_id,
+            reason=job.cancel_reason or "user",
+        )
+    if job.error is not None:
+        raise JobFailed(
+            f"job {job.job_id} failed: {job.error.detail}",
+            job_id=job.job_id,
+            reason=job.error.reason,
+        )
 
 
 def view(job: Job) -> JobView:

@@ -13,10 +13,10 @@ from starlette.responses import Response
 
 from ..errors import InvalidOption
 from ..handlers import json_pointer
-from ..jobs import Job, JobStatus
+from ..jobs import Job
 from ..options import OnDuplicate
 from ..submit_options import SubmitOptions
-from ..views import view_json
+from ..views import check_completed, view, view_json
 from .body import read_json
 from .owners import OwnedRunner
 from .problems import Problem
@@ -140,9 +140,7 @@ class Api:
         if not job.is_final:
             return self._job(request, job, unfinished=202)
         if job.result is None:
-            code = "job-cancelled" if job.status is JobStatus.CANCELLED else "job-failed"
-            why = job.error.detail if job.error else "somebody asked for it"
-            raise Problem(409, code, f"job {job.id} has no result, it is {job.status}: {why}")
+            check_completed(view(job))  # raises
         return Response(job.result, media_type="application/json", headers=NO_STORE)
 
     async def cancel(self, request: Request) -> Response:

@@ -41,8 +41,12 @@ STATUS: dict[type[errors.JobRunnerError], int] = {
     errors.InvalidParams: 422,
     errors.InvalidOption: 422,
     errors.IdempotencyKeyReused: 422,
+    errors.JobUnsuccessful: 409,
 }
 """The one place where what the runner raises gets a status; anything else is a 500."""
+
+MEMBERS = ("option", "job_id", "reason", "retry_after")
+"""What an error knows beside its message; a client raises the same error with it."""
 
 STATIC = Path(__file__).parent / "static"
 CSP = (
@@ -155,8 +159,15 @@ async def _runner_error(request: Request, error: Exception) -> Response:
     title = (type(error).__doc__ or error.code).partition("\n")[0].rstrip(".")
     wait = error.retry_after if isinstance(error, errors.QueueFull) else 5
     headers = {"Retry-After": str(math.ceil(wait))} if status == 503 else None
+    known = {name: getattr(error, name, None) for name in MEMBERS}
     return problem_response(
-        status, error.code, str(error), title=title, errors=_faults(error), headers=headers
+        status,
+        error.code,
+        str(error),
+        title=title,
+        errors=_faults(error),
+        headers=headers,
+        members={name: value for name, value in known.items() if value is not None},
     )
 
 

@@ -231,6 +231,12 @@ _PROBLEM_SCHEMA = _object(
         "detail": {"type": "string"},
     }
 )
+_PROBLEM_SCHEMA["properties"] |= {
+    "option": {"type": "string", "description": "The option that has a wrong value."},
+    "job_id": {"type": "string", "description": "The job that it is about."},
+    "reason": {"type": "string", "description": "How that job ended."},
+    "retry_after": {"type": "number", "description": "Seconds in which there should be room."},
+}
 _PROBLEM_SCHEMA["properties"]["errors"] = {
     "type": "array",
     "items": _object({"detail": {"type": "string"}, "pointer": {"type": "string"}}),

@@ -37,6 +37,7 @@ def problem_response(
     title: str | None = None,
     errors: Sequence[Mapping[str, str]] = (),
     headers: Mapping[str, str] | None = None,
+    members: Mapping[str, Any] | None = None,
 ) -> Response:
     """Return a problem document.
 
@@ -47,12 +48,14 @@ def problem_response(
         title: What is wrong in general; the status' phrase if not given.
         errors: Single faults of a body, each with `detail` and a JSON `pointer`.
         headers: Headers to send with it.
+        members: What the problem has beside these (RFC 9457, section 3.2).
     """
     body: dict[str, Any] = {
         "type": f"/problems/{code}",
         "title": title or HTTPStatus(status).phrase,
         "status": status,
         "detail": detail,
+        **(members or {}),
     }
     if errors:
         body["errors"] = list(errors[:MAX_ERRORS])
