@@ -42,8 +42,6 @@ class Attempt:
     job: Job
     handler: Handler
     context: JobContext
-    released: "asyncio.Future[None]"
-    """Set when the worker's slot is free again."""
     let_go: Callable[["Attempt"], None]
     """Takes from it what the runner has given to it; the worker's own."""
     task: "asyncio.Task[None] | None" = None

@@ -20,10 +20,33 @@ from .jobs import Job, Step, report
 from .limits import check_seconds
 from .output import Lines, OnOutput, StreamName
 
-Record: TypeAlias = Callable[[EventType, Mapping[str, Any]], None]
+Record: TypeAlias = Callable[[Job, EventType, Mapping[str, Any]], None]
 
 MAX_TEXT = 16_384
 """Characters of one log line, message or piece of output; the middle of a longer one is cut."""
+
+
+class Desk:
+    """Where what handlers say goes to; one for all that run in a loop.
+
+    Args:
+        loop: The event loop.
+        record: Keeps what a handler of a job has said.
+        extend: Gives an attempt at a job some seconds more.
+    """
+
+    __slots__ = ("extend", "loop", "record")
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        record: Record,
+        extend: Callable[[Job, float], None],
+    ) -> None:
+        self.loop = loop
+        self.record = record
+        self.extend = extend
 
 
 class JobContext:
@@ -33,21 +56,13 @@ class JobContext:
     the attempt has ended, whatever is still called on it has no effect.
     """
 
-    def __init__(
-        self,
-        job: Job,
-        record: Record,
-        loop: asyncio.AbstractEventLoop,
-        *,
-        extend: Callable[[float], None] = lambda seconds: None,
-        inbox: Inbox | None = None,
-    ) -> None:
+    __slots__ = ("_attempt", "_cancel_requested", "_desk", "_inbox", "_job", "_last_sign")
+
+    def __init__(self, job: Job, desk: Desk, *, inbox: Inbox | None = None) -> None:
         self._job = job
-        self._record = record
-        self._extend = extend
-        self._loop = loop
-        self._last_sign = loop.time()
-        self._inbox = inbox or Inbox(loop)
+        self._desk = desk
+        self._last_sign = desk.loop.time()
+        self._inbox = inbox or Inbox(desk.loop)
         self._attempt = job.attempt
         self._cancel_requested = False
 
@@ -144,7 +159,7 @@ class JobContext:
             InvalidOption: `seconds` isn't above 0.
         """
         more = check_seconds("seconds", seconds) or 0.0
-        self._do(lambda: self._extend(more))
+        self._do(lambda: self._desk.extend(self._job, more))
 
     async def run_command(
         self,
@@ -205,8 +220,11 @@ class JobContext:
 
     def _do(self, call: Callable[[], None]) -> None:
         """Carry it out in the loop; whatever a handler says is a sign of life."""
-        self._last_sign = self._loop.time()
+        self._last_sign = self._desk.loop.time()
         self._inbox.do(call)
+
+    def _record(self, kind: EventType, data: Mapping[str, Any]) -> None:
+        self._desk.record(self._job, kind, data)
 
     def _set_progress(self, percent: float, message: str | None, step: Step | None) -> None:
         job = self._job

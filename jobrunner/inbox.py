@@ -2,7 +2,6 @@
 
 import asyncio
 import threading
-from collections import deque
 from collections.abc import Callable
 
 MAX_ON_THE_WAY = 1_000
@@ -20,7 +19,7 @@ class Inbox:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._thread = threading.get_ident()
-        self._calls: deque[Callable[[], None]] = deque()
+        self._calls: list[Callable[[], None]] = []
         self._changed: threading.Condition | None = None
         self._closed = False
 

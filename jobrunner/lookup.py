@@ -34,8 +34,8 @@ class Stats(NamedTuple):
     """How many there have been."""
     blocked: int
     """How often the event loop was blocked, as far as the watchdog saw it."""
-    worker_restarts: int
-    """How often a worker died of a fault in the runner and was replaced."""
+    faults: int
+    """How often a fault of the runner's own has cost a job its attempt."""
     unready: str | None
     """Why no more work should come here; None when it may."""
     jobs: dict[JobStatus, int]

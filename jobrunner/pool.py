@@ -1,105 +1,79 @@
-"""The pool: owns the worker coroutines, replaces one that dies, grows, shrinks and stops."""
+"""The pool: gives jobs to free workers as long as there are both; grows, shrinks and stops.
+
+A worker is a place and no coroutine: whoever waits in a loop for work can die there, and be missed
+(T17). A job that has to be begun is begun by the loop's next turn, in a task of its own.
+"""
 
 import asyncio
-import logging
-import math
-from collections.abc import Callable
 
-from .jobs import Job
-from .worker import Seat, Workers
-
-logger = logging.getLogger("jobrunner.pool")
-
+from .queue import JobQueue
+from .worker import Workers
 
 ALARM = 60.0
-"""Seconds for which the runner counts as unready after a worker has died."""
+"""Seconds for which the runner counts as unready after a fault of its own."""
+TURN = 100
+"""Jobs that are begun before others in the loop have a turn."""
 
 
 class WorkerPool:
-    """As many worker coroutines as it has slots, each in a task that the pool owns.
+    """How many jobs run at once.
 
     Args:
-        workers: What the coroutines do.
-        size: How many there are.
-        lost: Called with the job that a worker held when it died, and what happened.
+        queue: Where jobs come from.
+        workers: What begins them.
+        size: How many may run.
     """
 
-    def __init__(self, workers: Workers, *, size: int, lost: Callable[[Job, str], None]) -> None:
+    def __init__(self, queue: JobQueue, workers: Workers, *, size: int) -> None:
         self.size = size
-        self.restarts = 0
-        self._died_at = -math.inf
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._queue = queue
         self._workers = workers
-        self._lost = lost
-        self._tasks: dict[asyncio.Task[None], Seat] = {}
-        self._leaving: set[asyncio.Task[None]] = set()
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._running = False
+        self._stirred = False
 
     def start(self) -> None:
-        """Start the workers."""
-        self._tasks, self._leaving = {}, set()  # what a loop had that was closed under them
-        self._running = True
+        """Begin jobs from now on."""
         self._loop = asyncio.get_running_loop()
-        self._fill()
+        self._running, self._stirred = True, False
+        self.stir()
 
-    def resize(self, size: int) -> None:
-        """Have `size` workers from now on; one that is too many leaves after its job."""
-        self.size = size
-        if self._running:
-            self._fill()
-            idle = [task for task, seat in self._tasks.items() if seat.job is None]
-            for task in idle:
-                if task not in self._leaving and self._too_many():
-                    self._dismiss(task)
-
-    def died_lately(self) -> bool:
-        """Return whether a worker died in the last minute of a fault in the runner."""
-        return self._loop is not None and self._loop.time() - self._died_at < ALARM
-
-    def _too_many(self) -> bool:
-        """Whether a worker that has no job should leave: the busy ones are enough, or more."""
-        return len(self._tasks) - len(self._leaving) > self.size
+    def stir(self) -> None:
+        """There may be a job and a place for it: see to it in the loop's next turn."""
+        if self._running and not self._stirred:
+            assert self._loop is not None, "what runs has its loop"
+            self._stirred = True
+            self._loop.call_soon(self._fill)
 
     def _fill(self) -> None:
-        while len(self._tasks) - len(self._leaving) < self.size:
-            seat = Seat(self._too_many)
-            task = asyncio.get_running_loop().create_task(
-                self._workers.work(seat), name="jobrunner worker"
-            )
-            self._tasks[task] = seat
-            task.add_done_callback(self._ended)
+        """Begin as many jobs as there are places; one may end at once, and leave its place."""
+        self._stirred = False
+        attempts, take, begin = self._workers.attempts, self._queue.take, self._workers.begin
+        for _ in range(TURN):
+            if not self._running or len(attempts) >= self.size or (job := take()) is None:
+                return
+            begin(job)
+        self.stir()
 
-    def _dismiss(self, task: "asyncio.Task[None]") -> None:
-        self._leaving.add(task)
-        task.cancel()
+    def resize(self, size: int) -> None:
+        """Run `size` jobs at once from now on; what runs goes on to its end."""
+        self.size = size
+        self.stir()
 
-    def _ended(self, task: "asyncio.Task[None]") -> None:
-        """Supervise: a worker that ended without being asked is replaced, its job failed (T17)."""
-        seat = self._tasks.pop(task)
-        asked = task in self._leaving
-        self._leaving.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            self.restarts += 1
-            self._died_at = asyncio.get_running_loop().time()
-            logger.critical("a worker died and is replaced", exc_info=error)
-        if self._running and not asked:
-            self._fill()
-        job = seat.job
-        if job is not None and not job.log.closed and job.id not in self._workers.attempts:
-            self._lost(job, "the worker that held it died; its traceback is in the log")
+    def failed_lately(self) -> bool:
+        """Return whether a fault of the runner's own has struck in the last minute."""
+        at = self._workers.faulted_at
+        return self._loop is not None and self._loop.time() - at < ALARM
 
     async def stop(self, *, timeout: float, grace: float) -> None:
-        """Let running jobs end within `timeout` seconds, interrupt the rest, and end the workers.
+        """Let running jobs end within `timeout` seconds, and interrupt the rest.
 
         Takes `timeout + grace` at most, whatever the handlers do.
         """
         self._running = False
-        tasks = list(self._tasks)
-        for task in tasks:
-            self._dismiss(task)
-        await asyncio.wait(tasks, timeout=timeout)
-        self.interrupt()
-        await asyncio.wait(tasks, timeout=grace)
+        if not await self._workers.emptied(timeout):
+            self.interrupt()
+            await self._workers.emptied(grace)
 
     def interrupt(self) -> None:
         """Ask all attempts to end for a shutdown."""

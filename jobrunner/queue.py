@@ -4,10 +4,12 @@ Order is by rank, and a rank is a time: the moment a job became due, moved earli
 seconds for each point of priority. So a job of priority 1 goes before all of priority 0 that
 became due up to a minute before it, and behind those that have waited longer: whatever keeps
 coming, a job of priority p is overtaken by jobs of priority q for (q - p) minutes at most, and
-none starves (Q4). A rank never changes, which is why a plain heap is enough.
+none starves (Q4). A rank never changes, so those that come in order need no sorting; a heap has
+those that overtake.
 """
 
-import asyncio
+import heapq
+from collections import deque
 from collections.abc import Callable
 
 from .gates import Entry, Gate, TypeGates
@@ -20,39 +22,46 @@ AGEING = 60.0
 MAX_PRIORITY = 100
 """Priorities are -100 to 100: a bound on how long a job can be overtaken."""
 TURN = 100
-"""Jobs that one `get` may send to wait at a gate before it lets others run."""
+"""Jobs that one `take` may send to wait at a gate before it lets others run."""
 
 
 class JobQueue:
     """Jobs that wait for a worker, in order, and jobs that wait for their time or at a gate.
 
-    Times are seconds on the event loop's clock. Putting and getting are O(log n).
+    Times are seconds on the event loop's clock. Putting and taking are O(1) for jobs that come in
+    order, and O(log n) for others.
 
     Args:
         timers: What is not due yet waits there.
         options_of: Returns what was decided for a type; its limits hold here.
+        ready: Called when there may be a job to take; not for each one while it has some.
     """
 
-    def __init__(self, timers: Timers, options_of: Callable[[str], TypeOptions]) -> None:
+    def __init__(
+        self,
+        timers: Timers,
+        options_of: Callable[[str], TypeOptions],
+        ready: Callable[[], None],
+    ) -> None:
         self._timers = timers
         self._options_of = options_of
+        self._tell = ready
         self._paused = False
         self._held = False
         self.open()
 
     def open(self) -> None:
         """Begin empty, in whatever event loop comes next."""
-        self._ready: asyncio.PriorityQueue[Entry] = asyncio.PriorityQueue()
+        self._line: deque[Entry] = deque()
+        self._heap: list[Entry] = []
         self._dropped = 0
         self._gates: dict[str, TypeGates] = {}
         self._parked: dict[str, Gate] = {}
         self._passed: dict[str, TypeGates] = {}
-        self._flowing = asyncio.Event()
-        self._flow()
 
     @property
     def paused(self) -> bool:
-        """Whether `get` gives out nothing for now."""
+        """Whether `take` gives out nothing for now."""
         return self._paused
 
     def put(self, job: Job, *, delay: float = 0.0) -> None:
@@ -69,28 +78,42 @@ class JobQueue:
         gates = self._gates_of(job)
         closed = None if gates is None else gates.closed(job)
         if closed is None:
-            self._ready.put_nowait(entry)
+            self._push(entry)
         else:
             self._park(entry, closed)
 
-    async def get(self) -> Job:
-        """Wait for the next job and take it; a cancelled `get` takes none.
+    def _push(self, entry: Entry) -> None:
+        line = self._line
+        if not line or line[-1] < entry:
+            line.append(entry)
+        else:
+            heapq.heappush(self._heap, entry)
+        self._tell()
+
+    def _pop(self) -> Entry | None:
+        line, heap = self._line, self._heap
+        if heap and not (line and line[0] < heap[0]):
+            return heapq.heappop(heap)
+        return line.popleft() if line else None
+
+    def take(self) -> Job | None:
+        """Take the next job; None when there is none to be had now, and `ready` will be called.
 
         Who takes a job says `leave` when nothing runs of it any more.
         """
+        if self._paused or self._held:
+            return None
         parked = 0
-        while True:
-            await self._flowing.wait()
-            entry = await self._ready.get()
+        while (entry := self._pop()) is not None:
             job = entry[2]
             if job.is_final:
                 self._dropped -= 1
-            elif not self._flowing.is_set():  # paused while this worker was already waiting
-                self._ready.put_nowait(entry)
             elif self._enter(entry):
                 return job
-            elif (parked := parked + 1) % TURN == 0:
-                await asyncio.sleep(0)
+            elif (parked := parked + 1) == TURN:
+                self._tell()
+                break
+        return None
 
     def _enter(self, entry: Entry) -> bool:
         """Pass the gates of the job's type, or wait there."""
@@ -119,17 +142,18 @@ class JobQueue:
 
     def _call(self, entry: Entry) -> None:
         del self._parked[entry[2].id]
-        self._ready.put_nowait(entry)
+        self._push(entry)
 
     def leave(self, job: Job) -> None:
-        """Give back what the job had taken of its type's limits; twice is the same as once."""
-        if (gates := self._passed.pop(job.id, None)) is not None:
+        """Give back what the job had taken of its type's limits, and its place; twice is once."""
+        if self._passed and (gates := self._passed.pop(job.id, None)) is not None:
             gates.leave(job)
+        self._tell()
 
     def discard(self, job: Job) -> None:
         """Let go of a waiting job that has just become final.
 
-        It stays in its heap until it is met, or until half of the heap is like it.
+        It stays in its place until it is met, or until half of the queue is like it.
         """
         if job.timer is not None:
             self._timers.cancel(job.timer)
@@ -144,30 +168,22 @@ class JobQueue:
 
     def _drop(self) -> None:
         self._dropped += 1
-        if self._dropped > 64 and self._dropped * 2 > self._ready.qsize():
-            entries = [self._ready.get_nowait() for _ in range(self._ready.qsize())]
-            for entry in entries:  # in order, so that none has to be sifted
-                if not entry[2].is_final:
-                    self._ready.put_nowait(entry)
+        if self._dropped > 64 and self._dropped * 2 > len(self._line) + len(self._heap):
+            self._line = deque(entry for entry in self._line if not entry[2].is_final)
+            self._heap = [entry for entry in self._heap if not entry[2].is_final]
+            heapq.heapify(self._heap)
             self._dropped = 0
 
     def pause(self) -> None:
         """Give out no job until `resume`; jobs that run go on."""
         self._paused = True
-        self._flow()
 
     def resume(self) -> None:
         """Give out jobs again."""
         self._paused = False
-        self._flow()
+        self._tell()
 
     def hold(self, held: bool) -> None:
         """Give out no job while the runner can't carry out any; apart from what a user pauses."""
         self._held = held
-        self._flow()
-
-    def _flow(self) -> None:
-        if self._paused or self._held:
-            self._flowing.clear()
-        else:
-            self._flowing.set()
+        self._tell()

@@ -104,7 +104,9 @@ class JobRunner(JobTypes, Steering):
         )
         JobTypes.__init__(self)
         Lookup.__init__(self, store, now)
-        self._queue = JobQueue(self._timers, lambda name: self._handlers.find(name).options)
+        self._queue = JobQueue(
+            self._timers, lambda name: self._handlers.find(name).options, self._stir
+        )
         threads = Threads(self.limits.max_threads)
         self._failures = Failures(threads)
         self._engines = Engines(threads, max_idle=check_count("workers", workers))
@@ -149,7 +151,7 @@ class JobRunner(JobTypes, Steering):
             new_id=jobs.new_id_source(seed),
             check_open=self._check_running,
         )
-        self._pool = WorkerPool(self._workers, size=workers, lost=self._endings.lost)
+        self._pool = WorkerPool(self._queue, self._workers, size=workers)
 
     @overload
     async def submit(
@@ -319,6 +321,9 @@ class JobRunner(JobTypes, Steering):
         self._timers.close()
         self._state, self._process = "stopped", None
         self._stopped.set()
+
+    def _stir(self) -> None:
+        self._pool.stir()
 
     def _failed(self, job: Job) -> None:
         """A job has failed for good: tell who wants to know."""

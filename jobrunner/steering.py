@@ -46,7 +46,7 @@ class Steering(Lookup):
             stuck=len(self._workers.stuck),
             stuck_total=self._workers.stuck.total,
             blocked=self._workers.blocked,
-            worker_restarts=self._pool.restarts,
+            faults=self._workers.faults,
             unready=self._unready(),
             jobs=dict(self._store.counts),
             pruned=self._store.pruned,
@@ -55,8 +55,8 @@ class Steering(Lookup):
     def _unready(self) -> str | None:
         if self._state != "running":
             return f"the runner is {self._state}"
-        if self._pool.died_lately():
-            return "a worker died of a fault in the runner less than a minute ago; see the log"
+        if self._pool.failed_lately():
+            return "a fault of the runner's own struck less than a minute ago; see the log"
         if (stuck := len(self._workers.stuck)) >= self._pool.size:
             return f"{stuck} handlers refused to end and still run"
         return None

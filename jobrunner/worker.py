@@ -1,27 +1,29 @@
-"""Workers: each takes a job, makes an attempt at it in a task of its own, and the next one.
+"""Workers: each makes an attempt at a job, in a task of its own.
 
     begin -> _run (the job's task) ------> outcomes: complete, fail, retry, ...
       |                                   ^
-      +-> stop: cancel, grace, cancel ----+--> _abandon: stuck, the slot is given back without it
+      +-> stop: cancel, grace, cancel ----+--> _abandon: stuck, the place is given back without it
 
 An attempt is settled once. Its task never lets an exception out, since one that leaves a task can
-end the loop or the pool (T1, T4); and nobody waits in the handler, only for it (T2, T3).
+end the loop (T1, T4); and nobody waits in the handler, only for it (T2, T3). A fault of our own
+ends the job that it struck, and is counted (T17).
 """
 
 import asyncio
+import contextlib
 import logging
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
+import sys
+from collections.abc import Awaitable, Callable
+from typing import Any
 
 from . import jobs
 from .attempt import Attempt, StopReason
-from .context import JobContext
+from .context import Desk, JobContext
 from .endings import Endings
 from .engines import Engines
 from .handlers import Handlers
-from .jobs import Job, JobError, JobStatus
+from .jobs import Job, JobError
 from .outcomes import Outcomes
 from .queue import JobQueue
 from .store import JobStore
@@ -32,17 +34,13 @@ from .watchdog import Blockage, Watchdog
 logger = logging.getLogger("jobrunner.worker")
 
 
-@dataclass(slots=True, eq=False)
-class Seat:
-    """A worker coroutine's place in the pool, with the job that it holds."""
-
-    superfluous: Callable[[], bool]
-    """Whether the pool has been made smaller, and can do without a worker."""
-    job: Job | None = None
+_Task: Any = asyncio.Task  # of 3.12, where it has `eager_start`
+EAGER = sys.version_info >= (3, 12)
+"""Whether a task can make its first step at once, without a turn of the loop before it."""
 
 
 class Workers:
-    """Carries out attempts. As many coroutines run `work` as there are slots.
+    """Carries out attempts.
 
     Args:
         queue: Where jobs come from.
@@ -77,6 +75,12 @@ class Workers:
         self.blocked = 0
         """How often a handler, or anything else, has blocked the event loop."""
         self.stuck = Stuck(max_stuck, queue.hold)
+        self.faults = 0
+        """How often a fault of the runner's own has cost a job its attempt."""
+        self.faulted_at = -math.inf
+        """When the last one did, on the loop's clock."""
+        self._emptied: asyncio.Event | None = None
+        self._unbegun: list[Attempt] = []
         self._queue = queue
         self._store = store
         self._endings = endings
@@ -89,7 +93,9 @@ class Workers:
         self._watchdog = Watchdog(limit=watchdog, report=self._note) if watchdog else None
 
     def open(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Use `loop` from now on."""
+        """Use `loop` from now on; call it in the loop's thread."""
+        self._loop = loop
+        self._desk = Desk(loop, record=self._store.save, extend=self._extend)
         self.stuck.open(loop)
         if self._watchdog is not None:
             self._watchdog.open(loop)
@@ -109,69 +115,79 @@ class Workers:
             text = f"blocked the event loop for {blockage.seconds:.2g} s"
             self._store.save(attempt.job, "log", {"text": text, "fields": fields})
 
-    async def work(self, seat: Seat) -> None:
-        """Carry out one job after the other, until there are too many workers.
+    async def emptied(self, timeout: float) -> bool:
+        """Wait until nothing runs, `timeout` seconds at most; return whether nothing does."""
+        if self.attempts:
+            self._emptied = asyncio.Event()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(timeout):
+                    await self._emptied.wait()
+        return not self.attempts
 
-        Cancelled, it ends when the job in hand has.
-        """
-        while True:
-            seat.job = await self._queue.get()
-            leaving = await self._released(self.begin(seat.job))
-            seat.job = None
-            if leaving or seat.superfluous():
-                return
-
-    async def _released(self, attempt: Attempt) -> bool:
-        """Wait until the slot is free; return whether this worker was cancelled meanwhile."""
-        leaving = False
-        while not attempt.settled:
-            try:
-                await attempt.released
-            except asyncio.CancelledError:
-                leaving = True
-                if not attempt.settled:
-                    attempt.released = asyncio.get_running_loop().create_future()
-        if (fault := _fault(attempt)) is not None:
-            raise fault
-        if self._unfinished(attempt.job):
-            raise RuntimeError(f"the attempt at job {attempt.job.id} ended without an outcome")
-        return leaving
-
-    def _unfinished(self, job: Job) -> bool:
-        """Whether a fault while the attempt was given up has left the job without an end."""
-        return job.status is JobStatus.RUNNING and job.id not in self.attempts
-
-    def begin(self, job: Job) -> Attempt:
+    def begin(self, job: Job) -> None:
         """Start an attempt at `job`."""
-        loop = asyncio.get_running_loop()
-        now = self._now()
-        jobs.start(job, now, self._timers.now())
+        try:
+            self._begin(job)
+        except BaseException as fault:  # of our own, and nobody else would end the job
+            self._lose(job, fault)
+
+    def _begin(self, job: Job) -> None:
+        now, clock = self._now(), self._timers.now()
+        jobs.start(job, now, clock)
         self._store.save(job, "status", {"status": job.status, "attempt": job.attempt}, at=now)
-        attempt = self._attempt(job, loop)
+        handler = self._handlers.find(job.type)
+        attempt = Attempt(job, handler, JobContext(job, self._desk), self._release)
         self.attempts[job.id] = attempt
         if self._watchdog is not None:
             self._watchdog.watch()
-        assert job.context is not None, "a job that isn't final has its context"
-        attempt.task = loop.create_task(self._run(attempt), name=job.id, context=job.context.copy())
         if job.timeout is not None:
             attempt.limit = job.timeout
-            attempt.ends_by = self._timers.now() + job.timeout
+            attempt.ends_by = clock + job.timeout
         self._watch(attempt)
-        return attempt
+        self._start(attempt)
 
-    def _attempt(self, job: Job, loop: asyncio.AbstractEventLoop) -> Attempt:
-        context = JobContext(
-            job,
-            partial(self._store.save, job),
-            loop,
-            extend=lambda seconds: self._extend(attempt, seconds),
-        )
-        handler = self._handlers.find(job.type)
-        attempt = Attempt(job, handler, context, loop.create_future(), self._release)
-        return attempt
+    def _start(self, attempt: Attempt) -> None:
+        """Run it, in a context of its own; at once, where a task can."""
+        job, loop = attempt.job, self._loop
+        assert job.context is not None, "a job that isn't final has its context"
+        context, run = job.context.copy(), self._run(attempt)
+        if EAGER and loop.get_task_factory() is None:
+            attempt.task = _Task(run, loop=loop, name=job.id, context=context, eager_start=True)
+        else:
+            attempt.task = loop.create_task(run, name=job.id, context=context)
+            self._look_soon(attempt)
 
-    def _extend(self, attempt: Attempt, seconds: float) -> None:
-        if attempt.stop is None:
+    def _look_soon(self, attempt: Attempt) -> None:
+        """See to it that a task that somebody cancels before its first step is missed."""
+        if not self._unbegun:
+            self._loop.call_soon(self._look)
+        self._unbegun.append(attempt)
+
+    def _look(self) -> None:
+        attempts, self._unbegun = self._unbegun, []
+        for attempt in attempts:
+            if not attempt.begun and not attempt.settled:
+                assert attempt.task is not None, "what is started has its task"
+                if attempt.task.done():
+                    self._settle(attempt, asyncio.CancelledError())
+                else:
+                    self._look_soon(attempt)
+
+    def _lose(self, job: Job, fault: BaseException) -> None:
+        """End a job that a fault of our own has left in whatever state (T17)."""
+        self.faults += 1
+        self.faulted_at = self._timers.now()
+        logger.critical("a fault of the runner's own has struck job %s", job.id, exc_info=fault)
+        if (attempt := self.attempts.get(job.id)) is not None:
+            self._release(attempt)
+        if not job.log.closed:
+            self._endings.lost(job, "a fault of the runner's own; its traceback is in the log")
+        if not isinstance(fault, Exception):
+            raise fault  # the loop knows what to do with a KeyboardInterrupt
+
+    def _extend(self, job: Job, seconds: float) -> None:
+        attempt = self.attempts.get(job.id)
+        if attempt is not None and attempt.stop is None:
             attempt.extend(seconds)
             self._watch(attempt)
 
@@ -191,16 +207,30 @@ class Workers:
     async def _run(self, attempt: Attempt) -> None:
         """The job's own task: whatever the handler does, an outcome comes of it."""
         try:
-            attempt.begun = True
-            if attempt.stop is not None:
-                raise asyncio.CancelledError("stopped before the first step")
-            assert attempt.job.arguments is not None, "a job that isn't final has its arguments"
-            engine = self._engines.of(attempt.handler)
-            value = await engine.run(attempt.handler, attempt.context, attempt.job.arguments)
+            value = await self._entered(attempt)
         except BaseException as error:  # anything may come out of a handler, and ends here (T1)
-            self._outcomes.settle_error(attempt, error)
+            self._settle(attempt, error)
         else:
-            self._outcomes.settle_value(attempt, value)
+            self._settle(attempt, None, value)
+
+    def _settle(self, attempt: Attempt, error: BaseException | None, value: Any = None) -> None:
+        try:
+            if error is None:
+                self._outcomes.settle_value(attempt, value)
+            else:
+                self._outcomes.settle_error(attempt, error)
+        except BaseException as fault:  # of our own, and nobody else would end the job
+            self._lose(attempt.job, fault)
+
+    def _entered(self, attempt: Attempt) -> Awaitable[Any]:
+        """Return what comes of the handler, to be awaited."""
+        attempt.begun = True
+        attempt.task = attempt.task or asyncio.current_task()  # one that is eager has none yet
+        if attempt.stop is not None:
+            raise asyncio.CancelledError("stopped before the first step")
+        handler, arguments = attempt.handler, attempt.job.arguments
+        assert arguments is not None, "a job that isn't final has its arguments"
+        return self._engines.of(handler).run(handler, attempt.context, arguments)
 
     def stop(self, attempt: Attempt, reason: StopReason) -> None:
         """Ask the attempt to end: now, again after a grace, and give it up after another."""
@@ -223,15 +253,16 @@ class Workers:
                 attempt.task.cancel()
 
     def _abandon(self, attempt: Attempt) -> None:
-        """Declare the handler stuck: the job ends, the slot is free, a late value is dropped."""
+        """Declare the handler stuck: the job ends, the place is free, a late value is dropped."""
         assert attempt.task is not None, "what is begun has its task"
         self.stuck.add(attempt.task)
         try:
             error = self._stuck_error(attempt)
             logger.error("job %s is stuck: %s\n%s", attempt.job.id, error.detail, error.traceback)
-        finally:  # a fault in here must not keep the slot
             self._release(attempt)
-        self._endings.fail(attempt.job, error)
+            self._endings.fail(attempt.job, error)
+        except BaseException as fault:  # of our own, and nobody else would end the job
+            self._lose(attempt.job, fault)
 
     def _stuck_error(self, attempt: Attempt) -> JobError:
         detail = f"{attempt.why()}, and the handler did not end within {2 * self._grace:g} s"
@@ -246,26 +277,23 @@ class Workers:
         )
 
     def _release(self, attempt: Attempt) -> None:
-        """Settle the attempt: no limit, no event and no worker belongs to it any more."""
+        """Settle the attempt: no limit, no event and no place belongs to it any more."""
         try:
             if self._watchdog is not None:
                 self._watchdog.flush()
             attempt.context._close()
-        finally:  # whatever was still to be said, a fault in it must not keep the slot
+        finally:  # whatever was still to be said, a fault in it must not keep the place
             attempt.settled = True
             self._timers.cancel(attempt.job.timer)
             attempt.job.timer = None
             del self.attempts[attempt.job.id]
             self._queue.leave(attempt.job)
-            if self._watchdog is not None and not self.attempts:
-                self._watchdog.rest()
-            if not attempt.released.done():
-                attempt.released.set_result(None)
+            if not self.attempts:
+                self._rest()
 
-
-def _fault(attempt: Attempt) -> BaseException | None:
-    """Return what came through the guard: a fault of the runner's own, for the pool (T17)."""
-    task = attempt.task
-    if task is None or not task.done() or task.cancelled():
-        return None
-    return task.exception()
+    def _rest(self) -> None:
+        """Nothing runs any more."""
+        if self._watchdog is not None:
+            self._watchdog.rest()
+        if self._emptied is not None:
+            self._emptied.set()

@@ -10,7 +10,7 @@ import threading
 import time
 import tracemalloc
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from jobrunner import (
     RetryableError,
     RetryPolicy,
 )
+from jobrunner.context import Desk
 from jobrunner.engines.process import ProcessEngine, check_importable
 from jobrunner.errors import ProcessDied
 from jobrunner.jobs import Job, JobError
@@ -57,17 +58,18 @@ class Run:
             **{"type": handler.name, "params": raw, "arguments": arguments, "attempt": 1} | job
         )
         self.extended: list[float] = []
-        context = JobContext(self.job, self._record, loop, extend=self.extended.append)
+        desk = Desk(loop, record=self._record, extend=lambda _, more: self.extended.append(more))
+        context = JobContext(self.job, desk)
         self.task = loop.create_task(self._guarded(engine.run(handler, context, arguments)))
 
-    async def _guarded(self, running: Coroutine[Any, Any, Any]) -> tuple[Any, BaseException | None]:
+    async def _guarded(self, running: Awaitable[Any]) -> tuple[Any, BaseException | None]:
         """Let nothing out of the task, as the worker does (T1)."""
         try:
             return await running, None
         except BaseException as error:
             return None, error
 
-    def _record(self, kind: str, data: Mapping[str, Any]) -> None:
+    def _record(self, job: Job, kind: str, data: Mapping[str, Any]) -> None:
         self.events.append((kind, data))
         if kind == "output":
             self.said.put_nowait(data["text"])

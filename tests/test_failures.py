@@ -305,7 +305,7 @@ async def test_t1_nothing_that_it_raises_touches_anything(
             await jobs[-1].wait()
         async with asyncio.timeout(5.0):
             await second.wait()
-        assert runner.stats().worker_restarts == 0
+        assert runner.stats().faults == 0
     assert sorted(told) == [1, 2]
     assert [job.view().error.title for job in jobs] == ["bad 1", "bad 2"]  # type: ignore[union-attr]  # they have failed
     logged = [r.getMessage() for r in caplog.records if r.name == "jobrunner.failures"]

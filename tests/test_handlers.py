@@ -21,6 +21,7 @@ from jobrunner import (
     JobContext,
     UnknownJobType,
 )
+from jobrunner.context import Desk
 from jobrunner.handlers import Function, Handlers
 from jobrunner.signatures import make_handler
 from tests.records import make_job
@@ -63,7 +64,8 @@ async def generator(x: int) -> AsyncIterator[str]:
 
 def context_for(max_attempts: int = 1) -> JobContext:
     job = make_job(max_attempts=max_attempts)
-    return JobContext(job, lambda *_: None, asyncio.get_running_loop())
+    desk = Desk(asyncio.get_running_loop(), record=lambda *_: None, extend=lambda *_: None)
+    return JobContext(job, desk)
 
 
 def problems(function: Function, params: Any) -> list[tuple[str, str]]:

@@ -22,7 +22,7 @@ from typing import Any
 
 from pydantic_core import from_json, to_json
 
-from ..context import JobContext
+from ..context import Desk, JobContext
 from ..errors import InvalidHandler, InvalidResult, PayloadTooLarge, describe
 from ..events import EventLog
 from ..handlers import Handler
@@ -232,13 +232,14 @@ class _Server:
         fields = {name: order.job[name] for name in CONTEXT_FIELDS}
         job = Job(number=0, params=b"{}", created_at=0.0, log=EventLog(), **fields)
 
-        def record(kind: str, data: Any) -> None:
+        def record(job: Job, kind: str, data: Any) -> None:
             self._send(frame(crossing.EVENT, to_json([kind, data])))
 
-        def extend(seconds: float) -> None:
-            record("extend", {"seconds": seconds})
+        def extend(job: Job, seconds: float) -> None:
+            record(job, "extend", {"seconds": seconds})
 
-        return JobContext(job, record, self._loop, extend=extend, inbox=_Outbox(self._loop))
+        desk = Desk(self._loop, record=record, extend=extend)
+        return JobContext(job, desk, inbox=_Outbox(self._loop))
 
     def _handler(self, order: Order) -> Handler:
         """Return the handler, its module imported and its signature read, once for each type."""

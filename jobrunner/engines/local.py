@@ -1,6 +1,6 @@
 """Handlers in this process: coroutines and generators in the event loop, functions in threads."""
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from typing import Any
 
 from pydantic_core import to_json
@@ -20,13 +20,16 @@ class LocalEngine:
     def __init__(self, threads: Threads) -> None:
         self._threads = threads
 
-    async def run(self, handler: Handler, context: JobContext, arguments: Mapping[str, Any]) -> Any:
+    def run(
+        self, handler: Handler, context: JobContext, arguments: Mapping[str, Any]
+    ) -> Awaitable[Any]:
         """Run the handler; see `Engine.run`."""
         if handler.kind is Kind.COROUTINE:
-            return await handler.call(context, arguments)
+            value: Awaitable[Any] = handler.call(context, arguments)
+            return value
         if handler.kind is Kind.GENERATOR:
-            return await _exhaust(handler, context, arguments)
-        return await self._threads.call(lambda: handler.call(context, arguments), context.job_id)
+            return _exhaust(handler, context, arguments)
+        return self._threads.call(lambda: handler.call(context, arguments), context.job_id)
 
     async def close(self) -> None:
         """Nothing is kept from one job to the next."""

@@ -70,7 +70,7 @@ async def test_t1_an_exception_that_raises_when_asked_for_its_class_is_a_failure
             raise type("Liar", (Exception,), {"__class__": property(refuse)})
 
         view = await (await runner.submit(lie)).wait(timeout=10.0)
-        assert (view.status, reason(view), runner.stats().worker_restarts) == ("failed", "error", 0)
+        assert (view.status, reason(view), runner.stats().faults) == ("failed", "error", 0)
 
 
 async def leak_by_raising() -> None:

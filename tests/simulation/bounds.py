@@ -86,13 +86,19 @@ class Bounds:
         )
 
     def _changed(self, tracked: Tracked, now: float, stuck: int) -> None:
-        job, was = tracked.job, tracked.status
+        job, was, attempt = tracked.job, tracked.status, tracked.attempt
         tracked.status, tracked.attempt = job.status, job.attempt
-        if was is JobStatus.RUNNING and (run := self.world.runs.pop(job.id, None)) is not None:
-            self._check_run(job, run, now)
+        run = self.world.runs.get(job.id)
+        if run is not None and (job.status is not JobStatus.RUNNING or run.attempt < job.attempt):
+            del self.world.runs[job.id]
+            if was is JobStatus.RUNNING:
+                self._check_run(job, run, now)
         if job.status is JobStatus.RUNNING:
-            self.world.runs[job.id] = Run(job.attempt, now)
-            self._check_start(tracked, now, stuck)
+            self.world.runs.setdefault(job.id, Run(job.attempt, now))
+        starts = job.attempt - attempt  # each may have ended at once
+        if starts > 0 or job.status is JobStatus.RUNNING:
+            for _ in range(max(1, starts)):
+                self._check_start(tracked, now, stuck)
         elif job.status is JobStatus.FAILED and was in WAITING:
             self._check_missed(job, now)
 

@@ -22,7 +22,7 @@ PLACES: dict[str, tuple[Kind, ...]] = {
     "handler.cleanup": ("raise", "delay", "cancel"),
     "handler.swallow": ("raise", "delay"),
     # in the clock, by who looks at it
-    "clock.worker": ("raise",),
+    "clock.loop": ("raise",),
     "clock.job": ("raise",),
     # in functions that the kernel calls
     "user.key": ("raise",),

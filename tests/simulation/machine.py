@@ -307,7 +307,7 @@ class RunnerMachine(RuleBasedStateMachine):
             entry.status for entry in model.kept
         )
         assert (stats.busy, stats.stuck) == (len(model.running), len(model.stuck))
-        assert (stats.pruned, stats.worker_restarts) == (len(model.gone), 0)
+        assert (stats.pruned, stats.faults) == (len(model.gone), 0)
         for entry, job in zip(model.jobs, self.jobs, strict=True):
             assert (job.status, job.attempt) == (entry.status, entry.attempt)
 

@@ -144,11 +144,11 @@ class World:
     def now(self) -> float:
         """Return the time in unix seconds, or fail in the runner's hands now and then."""
         active = self.faults.active
-        if "clock.worker" in active or "clock.job" in active:
+        if "clock.loop" in active or "clock.job" in active:
             task = asyncio.current_task()
-            name = "" if task is None else task.get_name()
-            place = "clock.worker" if name == "jobrunner worker" else "clock.job"
-            if (place == "clock.worker" or name[:4] == "job_") and self.faults.strikes(place):
+            place = "clock.loop" if task is None else "clock.job"
+            ours = task is None or task.get_name()[:4] == "job_"
+            if ours and self.faults.strikes(place):
                 self.broken += 1
                 raise FaultyClock
         return unix_now()
@@ -224,15 +224,22 @@ class World:
 
     def sign(self, ctx: JobContext) -> None:
         """Note that a handler says something; call it just before."""
-        run = self.runs.get(ctx.job_id)
-        if run is not None and run.attempt == ctx.attempt:
+        if (run := self._run(ctx)) is not None:
             run.signs.append(self.loop.time())
 
     def extended(self, ctx: JobContext, seconds: float) -> None:
         """Note that a handler gets more time; call it just before."""
-        run = self.runs.get(ctx.job_id)
-        if run is not None and run.attempt == ctx.attempt and not ctx.cancel_requested:
+        if not ctx.cancel_requested and (run := self._run(ctx)) is not None:
             run.extended += seconds
+
+    def _run(self, ctx: JobContext) -> Run | None:
+        """Return the attempt if it isn't over; its handler may say something as it is begun."""
+        run = self.runs.get(ctx.job_id)
+        current = asyncio.current_task()
+        if current is not None and current.get_name() == ctx.job_id:
+            if run is None or run.attempt < ctx.attempt:
+                run = self.runs[ctx.job_id] = Run(ctx.attempt, self.loop.time())
+        return run if run is not None and run.attempt == ctx.attempt else None
 
     async def gate(self) -> None:
         """Wait until the faults stop."""
