@@ -19,6 +19,7 @@ from .inbox import Inbox
 from .jobs import Job, Step, report
 from .limits import check_seconds
 from .output import Lines, OnOutput, StreamName
+from .redaction import redact
 
 Record: TypeAlias = Callable[[Job, EventType, Mapping[str, Any]], None]
 
@@ -257,7 +258,7 @@ def _fields(fields: dict[str, Any]) -> dict[str, Any]:
     try:
         raw = to_json(fields, fallback=repr, inf_nan_mode="strings")
         kept: dict[str, Any] = from_json(raw) if len(raw) <= MAX_TEXT else {}
-        return kept or {"left_out": f"{len(raw)} bytes of fields"}
+        return redact(kept) or {"left_out": f"{len(raw)} bytes of fields"}
     except Exception as error:  # their `__repr__` is anybody's code, and a log line fails no job
         return {"left_out": f"fields that can't be JSON: {describe(error)}"}
 

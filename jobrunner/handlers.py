@@ -21,6 +21,7 @@ from .errors import (
     UnknownJobType,
 )
 from .options import TypeOptions
+from .redaction import Redaction, mark_secrets
 from .results import check_readable, dump_result
 
 Function = Callable[..., Any]
@@ -56,6 +57,8 @@ class Handler:
     """Parameters that can't be given by keyword."""
     options: TypeOptions
     """What was decided for the type."""
+    redaction: Redaction | None = None
+    """What masks secrets in the params; None when there can't be any."""
 
     def validate(self, params: Mapping[str, Any]) -> tuple[dict[str, Any], bytes]:
         """Return the arguments for the function and the same as JSON, secrets masked.
@@ -73,7 +76,8 @@ class Handler:
             arguments = self.params.validate_python(given)
             raw = self.params.dump_json(arguments, by_alias=True, round_trip=True)
             check_readable(raw)
-            return dict(vars(arguments)), raw
+            shown = raw if self.redaction is None else self.redaction.in_json(raw)
+            return dict(vars(arguments)), shown
         except ValidationError as error:
             problems = [_problem(line, params) for line in error.errors(include_url=False)]
             raise InvalidParams(_listing(self.name, problems), problems) from None
@@ -130,7 +134,8 @@ class Handler:
         """Return the JSON schema of the params."""
         if self.params is None:
             return {"type": "object", "properties": {}, "additionalProperties": False}
-        return self.params.json_schema(ref_template=ref_template)
+        schema = self.params.json_schema(ref_template=ref_template)
+        return mark_secrets(schema, self.redaction)
 
     def result_schema(self) -> dict[str, Any]:
         """Return the JSON schema of the result; `{}` says anything."""

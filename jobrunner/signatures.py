@@ -22,6 +22,7 @@ from .context import JobContext
 from .errors import InvalidHandler, describe
 from .handlers import IMMUTABLE, Function, Handler, Kind
 from .options import DEFAULT_OPTIONS, TypeOptions
+from .redaction import redaction_for
 
 MAX_NAME = 128
 """Characters of a job type's name."""
@@ -54,17 +55,19 @@ def make_handler(
     own = [p for p in parameters if p.name != context_name]
     for parameter in own:
         _check_parameter(parameter, annotations, name)
+    params = _params_adapter(name, own, annotations) if own else None
     return Handler(
         name=name,
         function=function,
         kind=_kind(function),
         description=description or (inspect.getdoc(whole) or "").partition("\n\n")[0],
-        params=_params_adapter(name, own, annotations) if own else None,
+        params=params,
         result=_result_adapter(function, annotations, name),
         context_name=context_name,
         defaults={p.name: p.default for p in own if p.default is not p.empty},
         positional=tuple(p.name for p in parameters if p.kind is p.POSITIONAL_ONLY),
         options=options,
+        redaction=None if params is None else redaction_for(params.json_schema()),
     )
 
 

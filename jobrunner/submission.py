@@ -9,6 +9,8 @@ from contextlib import asynccontextmanager
 from contextvars import copy_context
 from typing import Any, Literal, TypeAlias
 
+from pydantic_core import to_json
+
 from .control import Control
 from .errors import (
     DuplicateJob,
@@ -24,13 +26,14 @@ from .handlers import Handler
 from .jobs import Job, JobStatus
 from .limits import Limits, check_seconds
 from .queue import JobQueue
+from .redaction import MASK
 from .retry import RetryPolicy
 from .store import JobStore
 from .submit_options import Checked, Fields, SubmitOptions, check_name, check_submit
 
 Outcome: TypeAlias = Literal["created", "replayed", "joined", "replaced", "enqueued"]
-MASKED = b'"**********"'
-"""What a SecretStr becomes in kept params."""
+MASKED = to_json(MASK)
+"""What a secret becomes in kept params."""
 PACE_OF = 100
 """Jobs that ended last, from which the pace is taken."""
 

@@ -13,6 +13,7 @@ from pydantic_core import from_json, to_json
 from .errors import JobCancelled, JobFailed
 from .events import Event
 from .jobs import Job, JobError, JobStatus
+from .redaction import redact
 
 
 class Frozen(BaseModel):
@@ -247,6 +248,6 @@ def _fields(job: Job) -> dict[str, Any]:
         "batch_id": job.batch_id,
         "parent_id": job.parent_id,
         "retry_of": job.retry_of,
-        "metadata": job.metadata or {},
+        "metadata": redact(job.metadata or {}),
         "last_seq": job.log.last,
     }

@@ -101,6 +101,10 @@ def secrets(token: SecretStr, login: Credentials, more: list[SecretStr]) -> dict
     }
 
 
+def named_secrets(token: str, credentials: Credentials, api_keys: list[str]) -> list[Any]:
+    return [token, credentials.password.get_secret_value(), api_keys]
+
+
 def typed(day: datetime.date, path: Path, tags: set[str], ratio: float, login: Credentials) -> str:
     return repr((day, path, sorted(tags), ratio, type(login).__name__))
 

@@ -228,6 +228,18 @@ async def test_secrets_arrive_unmasked(engine: ProcessEngine) -> None:
 
 
 @one_loop
+async def test_what_is_masked_for_its_name_arrives_unmasked(engine: ProcessEngine) -> None:
+    """A secret of any type, and with secrets in it."""
+    login = {"user": "u", "pass": "p"}
+    params = {"token": "**********", "credentials": login, "api_keys": ["a", "b"]}
+    run = Run(engine, handlers.named_secrets, params)
+    assert run.job.params == (
+        b'{"token":"**********","credentials":"**********","api_keys":"**********"}'
+    )
+    assert await run.ended() == ["**********", "p", ["a", "b"]]
+
+
+@one_loop
 async def test_params_arrive_as_they_are_annotated(engine: ProcessEngine) -> None:
     """A handler is written once, wherever it runs."""
     params = {

@@ -16,6 +16,7 @@ from pydantic import Secret, SecretBytes, SecretStr, TypeAdapter
 from pydantic_core import from_json, to_json
 
 from ..errors import RetryableError, class_name, describe, traceback_text
+from ..redaction import MASK
 
 PARAMS, JOB, STOP = b"P", b"J", b"S"
 """To the child: the params of the next job, the job itself, and that it is to stop."""
@@ -131,6 +132,8 @@ def _opened(shown: Any, real: Any) -> Any:
     """Return `shown`, which is JSON, with the secrets of `real` beside it."""
     if isinstance(real, _SECRETS):
         return from_json(to_json(real.get_secret_value()))
+    if shown == MASK and real != MASK:  # by its name, and it may have secrets in it
+        return _opened(from_json(to_json(real, inf_nan_mode="null", fallback=str)), real)
     if isinstance(real, float) and not math.isfinite(real) and shown is None:
         return real
     if isinstance(real, set | frozenset) and any(isinstance(each, _SECRETS) for each in real):

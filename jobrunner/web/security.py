@@ -16,7 +16,6 @@ from starlette.requests import HTTPConnection, cookie_parser
 from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ..errors import InvalidOption
 from ..submit_options import check_name
 from .owners import Auth, asking
 from .problems import Problem, http_problem
@@ -167,10 +166,8 @@ async def _owner(auth: Callable[[HTTPConnection], Any], scope: Scope) -> str:
     owner = await said if inspect.isawaitable(said) else said
     if owner is None:
         raise _unauthorized("this server doesn't know who you are: sign in as it asks you to")
-    if not isinstance(owner, str):
-        raise InvalidOption(f"auth returned a {type(owner).__name__}; return a text, or None")
-    check_name("owner", owner)
-    return owner
+    name: str = check_name("owner", owner) or ""  # never empty: that is refused
+    return name
 
 
 def _unauthorized(detail: str) -> Problem:
