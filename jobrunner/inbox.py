@@ -35,10 +35,10 @@ class Inbox:
         """Carry out what is on the way, and nothing after; from the loop's thread."""
         if self._changed is not None:
             self._take()
-            with self._changed:
-                self._closed = True
-                self._changed.notify_all()
         self._closed = True
+        if self._changed is not None:  # made by now; who makes it later sees that it is closed
+            with self._changed:
+                self._changed.notify_all()
 
     def _put(self, call: Callable[[], None]) -> None:
         changed = self._condition()

@@ -1,7 +1,9 @@
 """Run commands as a job does, and watch the processes that they start."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from jobrunner import CommandResult
@@ -78,3 +80,19 @@ def carrying(entry: str) -> list[int]:
         if entry.encode() in environment.split(b"\0"):
             found.append(int(directory.name))
     return found
+
+
+@contextmanager
+def input_that_says(text: bytes) -> Iterator[None]:
+    """Give this process another standard input: a pipe with some bytes in it, and then its end."""
+    kept = os.dup(0)
+    reading, writing = os.pipe()
+    try:
+        os.write(writing, text)
+        os.close(writing)
+        os.dup2(reading, 0)
+        yield
+    finally:
+        os.dup2(kept, 0)
+        os.close(kept)
+        os.close(reading)

@@ -15,7 +15,7 @@ from jobrunner import CommandFailed, CommandNotFound, CommandResult
 from jobrunner.commands import INHERITED, environment, run_command
 from jobrunner.output import MAX_LINE
 from tests.processes import ends
-from tests.running import Pids, Said, run, shell, start
+from tests.running import Pids, Said, input_that_says, run, shell, start
 
 
 async def test_the_result_has_the_exit_code_and_both_outputs() -> None:
@@ -39,10 +39,15 @@ async def test_output_is_passed_on_while_the_command_runs() -> None:
     assert ends(pid)
 
 
+ITS_INPUT = "import os; print(os.path.samestat(os.fstat(0), os.stat(os.devnull)))"
+
+
 async def test_p8_standard_input_is_closed() -> None:
-    """A command that asks something gets the end of its input, and doesn't wait for ever."""
-    result = await run(["cat"])
-    assert (result.exit_code, result.stdout) == (0, "")
+    """A command that asks something gets the end of its input: not the server's, and no pipe."""
+    with input_that_says(b"for the server\n"):
+        result = await run([sys.executable, "-I", "-S", "-c", ITS_INPUT])
+        assert (result.exit_code, result.stdout) == (0, "True\n")
+        assert (await run(["cat"])).stdout == ""
 
 
 @pytest.mark.parametrize(

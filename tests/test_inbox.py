@@ -1,8 +1,10 @@
 """Calls from threads: carried out in the loop, in order, and never more than a bound on the way."""
 
 import asyncio
+import sys
 import threading
 from collections.abc import Callable
+from types import CodeType, FrameType
 
 from jobrunner.inbox import MAX_ON_THE_WAY, Inbox
 
@@ -91,23 +93,61 @@ async def test_a_call_from_a_thread_has_no_effect_after_the_close() -> None:
     assert done == []
 
 
+def once(event: str, function: CodeType, act: Callable[[], object]) -> None:
+    """Act in this thread at the next "call" or "return" of a function, in the middle of it."""
+
+    def profile(frame: FrameType, what: str, argument: object) -> None:
+        if what == event and frame.f_code is function:
+            sys.setprofile(None)
+            act()
+
+    sys.setprofile(profile)
+
+
 async def test_t11_closing_frees_a_thread_that_waits_for_room() -> None:
-    """T11: a thread held back by the bound isn't held for ever when its attempt has ended."""
+    """It is held back when what was on the way is done: nothing else frees it when the loop ends.
+
+    Who begins to wait for a condition has its lock until others can notify him.
+    """
     inbox = Inbox(asyncio.get_running_loop())
-    done: list[int] = []
-    full = threading.Event()
+    put, taken, held = threading.Event(), threading.Event(), threading.Event()
+
+    def hold_up_the_close() -> None:
+        taken.set()
+        held.wait(5.0)
+        once("return", threading.Condition.__exit__.__code__, lambda: thread.join(1.0))
 
     def work() -> None:
-        for i in range(MAX_ON_THE_WAY + 10):
-            if i == MAX_ON_THE_WAY:
-                full.set()
-            inbox.do(lambda: done.append(1))
+        inbox.do(hold_up_the_close)
+        put.set()
+        taken.wait()
+        once("call", threading.Condition.wait.__code__, held.set)
+        for _ in range(MAX_ON_THE_WAY + 10):
+            inbox.do(lambda: None)
 
     thread = in_thread(work)
-    full.wait()
+    put.wait()
     inbox.close()
-    await asyncio.to_thread(thread.join)
-    assert MAX_ON_THE_WAY <= len(done) <= MAX_ON_THE_WAY + 10
+    sys.setprofile(None)
+    thread.join(5.0)  # the loop is blocked on purpose: it may never run again
+    assert (held.is_set(), thread.is_alive()) == (True, False)
+
+
+def test_t11_a_thread_that_outlives_the_loop_meets_no_error() -> None:
+    """A stuck handler goes on calling: not a word of it is kept, and no closed loop is woken."""
+    loop, errors = asyncio.new_event_loop(), list[BaseException]()
+    inbox = Inbox(loop)
+    inbox.close()
+    loop.close()
+
+    def work() -> None:
+        try:
+            inbox.do(lambda: None)
+        except RuntimeError as error:
+            errors.append(error)
+
+    in_thread(work).join()
+    assert errors == []
 
 
 async def test_a_call_that_closes_the_inbox_is_the_last() -> None:

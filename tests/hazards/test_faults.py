@@ -50,9 +50,11 @@ async def test_t17_a_fault_of_the_runner_leaves_no_job_open(
         assert await (await runner.submit(work)).result(timeout=10.0) == "value"
         assert struck or read > 2  # it is read twice in an attempt at least
         assert (runner.stats().busy, runner.stats().faults) == (0, struck)
-    critical = [record.name for record in caplog.records if record.levelno == logging.CRITICAL]
+    critical = [record for record in caplog.records if record.levelno == logging.CRITICAL]
     assert (view.status, reason(view)) in [("completed", None), ("failed", "lost")]
     assert bool(critical) == struck
+    told = {record.exc_info[0] for record in critical if record.exc_info}
+    assert told == ({kind} if struck else set())  # the job's error says that it is in the log
 
 
 @virtual_time
