@@ -5,6 +5,7 @@ from .context import JobContext
 from .errors import (
     CommandFailed,
     CommandNotFound,
+    DeliveryNotFound,
     DuplicateJob,
     DuplicateJobType,
     ForkedRunner,
@@ -36,6 +37,7 @@ from .errors import (
     SeveralWorkers,
     UnknownJobType,
     UsageError,
+    WebhookRejected,
     WrongLoop,
 )
 from .events import Event
@@ -53,6 +55,7 @@ __all__ = [
     "CommandFailed",
     "CommandNotFound",
     "CommandResult",
+    "DeliveryNotFound",
     "DuplicateJob",
     "DuplicateJobType",
     "Event",
@@ -96,6 +99,7 @@ __all__ = [
     "UnknownJobType",
     "UsageError",
     "Waited",
+    "WebhookRejected",
     "WrongLoop",
     "__version__",
 ]

@@ -21,6 +21,7 @@
     │   ├── IdempotencyKeyReused      idempotency-key-reused
     │   ├── JobNotFound               job-not-found
     │   ├── JobGone                   job-gone
+    │   ├── DeliveryNotFound          delivery-not-found
     │   ├── JobNotFinal               job-not-final
     │   └── JobNotRetryable           job-not-retryable
     ├── JobUnsuccessful               raised by `result()`: the job ended without a value
@@ -32,6 +33,7 @@
     ├── ProcessDied                   process-died
     ├── ServerUnreachable             server-unreachable   raised by the client alone
     ├── ServerProblem                 server-problem       raised by the client alone
+    ├── WebhookRejected               webhook-rejected
     ├── RetryableError                retryable      raise it in a handler
     └── PermanentError                permanent      raise it in a handler
 
@@ -211,6 +213,12 @@ class JobGone(RequestError, LookupError):
     code = "job-gone"
 
 
+class DeliveryNotFound(RequestError, LookupError):
+    """The job has no webhook delivery with that id, or not any more."""
+
+    code = "delivery-not-found"
+
+
 class JobNotFinal(RequestError):
     """The job hasn't ended, and the request needs one that has."""
 
@@ -297,6 +305,12 @@ class ServerProblem(JobRunnerError):
         super().__init__(message)
         self.code = code
         self.status = status
+
+
+class WebhookRejected(JobRunnerError):
+    """What came as a webhook isn't from who has the secret, or isn't of now."""
+
+    code = "webhook-rejected"
 
 
 class RetryableError(JobRunnerError):

@@ -13,7 +13,8 @@ FILES = sorted(p for p in ROOT.rglob("*.py") if p != ROOT / "__init__.py")
 SAMPLES = {"demo_suite"}
 """What jobs work on; no part of the package."""
 ORDER = """
-    errors limits redaction events timers http_errors retry jobs views options output process_table
+    errors signing addresses
+    limits redaction events timers http_errors retry jobs views options output process_table
     processes commands signals inbox context results handlers signatures pages packing store
     gates queue endings threads stuck failures engines sight watchdog single attempt outcomes
     worker control pool submit_options submission handles job_types lookup steering runner batches
