@@ -48,6 +48,7 @@ from .lookup import Stats
 from .retry import RetryPolicy
 from .runner import JobRunner
 from .views import JobPage, JobView, Waited
+from .webhooks import DeliveryView, Webhooks
 
 __version__ = "0.1.0"
 
@@ -56,6 +57,7 @@ __all__ = [
     "CommandNotFound",
     "CommandResult",
     "DeliveryNotFound",
+    "DeliveryView",
     "DuplicateJob",
     "DuplicateJobType",
     "Event",
@@ -100,6 +102,7 @@ __all__ = [
     "UsageError",
     "Waited",
     "WebhookRejected",
+    "Webhooks",
     "WrongLoop",
     "__version__",
 ]

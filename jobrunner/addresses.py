@@ -26,7 +26,7 @@ _URL = re.compile(
     re.IGNORECASE | re.ASCII,
 )
 _NAME = re.compile(
-    r"(?:[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?\.)*[a-z0-9](?:[a-z0-9-]*[a-z0-9])?\.?"
+    r"(?:[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?\.)*[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.?"
 )
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
 

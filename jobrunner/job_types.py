@@ -13,6 +13,7 @@ from .errors import InvalidOption
 from .handlers import Function, Handler, Handlers
 from .options import JobOptions, checked_options
 from .signatures import make_handler
+from .webhooks import Announcer, needed
 
 F = TypeVar("F", bound=Function)
 
@@ -22,6 +23,7 @@ class JobTypes:
 
     def __init__(self) -> None:
         self._handlers = Handlers()
+        self._webhooks: Announcer | None = None
 
     @property
     def job_types(self) -> list[Handler]:
@@ -52,6 +54,8 @@ class JobTypes:
         """
         namespace = sys._getframe(1).f_locals  # where string annotations may have been defined
         checked = checked_options(options, beside=("params", "cwd", "env", "check", "shell"))
+        if isinstance(checked.webhook_url, str):
+            needed(self._webhooks).options.read(checked.webhook_url)
 
         def register(function: F) -> F:
             if checked.engine == "process":

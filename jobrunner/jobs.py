@@ -170,6 +170,8 @@ class Job:
     concurrency_key: str | None = None
     """Jobs of a type that share it are limited together; set at submit."""
     metadata: Mapping[str, Any] | None = None
+    webhook_url: str | None = None
+    """Where its webhooks go; "" for nowhere, None for where the runner's go; set at submit."""
     status: JobStatus = JobStatus.PENDING
     """Changed by the functions below only."""
     attempt: int = 0

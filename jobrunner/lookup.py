@@ -42,6 +42,8 @@ class Stats(NamedTuple):
     """Jobs that are kept, by status."""
     pruned: int
     """Jobs that were kept and are gone: too old, too many, or forgotten."""
+    webhooks: dict[str, int]
+    """Deliveries: `pending` now, `delivered` and `dead` so far, and `failed` tries."""
 
 
 class Lookup:

@@ -59,6 +59,8 @@ class JobOptions(TypedDict, total=False):
     """How many jobs of the type may wait; the runner's bound holds too."""
     engine: EngineName
     """Where the handler runs: `local`, the default, or `process`, which can be killed."""
+    webhook_url: str | EllipsisType | None
+    """Where the webhooks of its jobs go; None for nowhere; the runner's URL if not given."""
     description: str | None
     """For people and models; the docstring's first paragraph if not given."""
 
@@ -84,6 +86,7 @@ class TypeOptions:
     rate_limit: str | None = None
     max_pending: int | None = None
     engine: EngineName = "local"
+    webhook_url: str | EllipsisType | None = ...
 
     def __post_init__(self) -> None:
         if self.timeout is not ...:
@@ -98,6 +101,8 @@ class TypeOptions:
         for name in ("concurrency_key", "on_failure"):
             if (function := getattr(self, name)) is not None and not callable(function):
                 raise InvalidOption(f"{name} is {function!r:.60}; it must be a function")
+        if not isinstance(self.webhook_url, str | EllipsisType | None):
+            raise InvalidOption(f"webhook_url is {self.webhook_url!r:.60}; it must be a URL")
         if inspect.iscoroutinefunction(self.concurrency_key):
             raise InvalidOption("concurrency_key is a coroutine function; it must be a plain one")
         if self.retry is not None and not isinstance(self.retry, RetryPolicy):

@@ -37,6 +37,7 @@ from .submission import Intake
 from .submit_options import SubmitOptions
 from .threads import Threads
 from .timers import Timers
+from .webhooks import Announcer, Webhooks, needed
 from .worker import Workers
 
 logger = logging.getLogger("jobrunner.runner")
@@ -65,6 +66,7 @@ class JobRunner(JobTypes, Steering):
         shutdown_timeout: Seconds for which running jobs may go on when the runner is left.
         watchdog: Seconds for which a handler may block the event loop before it is named, in the
             log and in the job's events; None to watch nothing.
+        webhooks: How to tell others of jobs that end, by signed POSTs; None for nobody.
         now: Source of timestamps, in unix seconds.
         seed: Makes ids and jitter repeatable, for tests; None takes them from the system.
 
@@ -84,6 +86,7 @@ class JobRunner(JobTypes, Steering):
         cancel_grace: float = 5.0,
         shutdown_timeout: float = 10.0,
         watchdog: float | None = 0.25,
+        webhooks: Webhooks | None = None,
         now: Callable[[], float] = time.time,
         seed: int | None = None,
     ) -> None:
@@ -151,6 +154,10 @@ class JobRunner(JobTypes, Steering):
             new_id=jobs.new_id_source(seed),
             check_open=self._check_running,
         )
+        if webhooks is not None:
+            self._webhooks = Announcer(
+                webhooks, store=store, timers=self._timers, now=now, random=Random(seed)
+            )
         self._pool = WorkerPool(self._queue, self._workers, size=workers)
 
     @overload
@@ -213,6 +220,9 @@ class JobRunner(JobTypes, Steering):
         """
         self._check_running()
         handler = self._handlers.find(type)
+        if (url := options.get("webhook_url")) is not None:
+            await needed(self._webhooks).check(url)
+            self._check_running()
         job, outcome = await self._intake.take(handler, params or {}, options)
         return JobHandle(job, handler, self, outcome=outcome)
 
@@ -258,6 +268,8 @@ class JobRunner(JobTypes, Steering):
         self._store.wake()
         self._state = "running"
         self._queue.open()
+        if self._webhooks is not None:
+            self._webhooks.open()
         self._pool.start()
         return self
 
@@ -297,7 +309,10 @@ class JobRunner(JobTypes, Steering):
             await self._pool.stop(timeout=wait, grace=2 * self._grace + 1.0)
             await self._workers.stuck.press()
             self._end_jobs()
+            ends = self._timers.now() + self._grace
             await self._failures.stop(self._grace)
+            if self._webhooks is not None:
+                await self._webhooks.stop(max(0.0, ends - self._timers.now()))
             await self._engines.close()
         finally:
             self._close()
@@ -316,6 +331,8 @@ class JobRunner(JobTypes, Steering):
     def _close(self) -> None:
         self._end_jobs()
         self._failures.drop()
+        if self._webhooks is not None:
+            self._webhooks.close()
         self._workers.close()
         self._store.rest()
         self._timers.close()

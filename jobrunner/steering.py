@@ -4,7 +4,8 @@ import asyncio
 from typing import Any
 
 from .control import Control
-from .errors import InvalidOption, JobNotFinal, QueueFull, RequestError
+from .deliveries import DeliveryView
+from .errors import DeliveryNotFound, InvalidOption, JobNotFinal, QueueFull, RequestError
 from .handlers import Function, Handlers
 from .handles import JobHandle
 from .jobs import CancelReason, JobStatus
@@ -14,6 +15,7 @@ from .pool import WorkerPool
 from .queue import JobQueue
 from .submission import Intake
 from .views import JobView, view
+from .webhooks import Announcer
 from .worker import Workers
 
 
@@ -27,6 +29,7 @@ class Steering(Lookup):
     _workers: Workers
     _pool: WorkerPool
     _state: State
+    _webhooks: Announcer | None
 
     def _check_running(self) -> None:
         """Raise what `submit` would when the runner can't take jobs here and now."""
@@ -50,6 +53,7 @@ class Steering(Lookup):
             unready=self._unready(),
             jobs=dict(self._store.counts),
             pruned=self._store.pruned,
+            webhooks={} if self._webhooks is None else dict(self._webhooks.counts),
         )
 
     def _unready(self) -> str | None:
@@ -145,6 +149,35 @@ class Steering(Lookup):
         """
         self.check_loop()
         self._store.forget(job_id)
+
+    async def deliveries(self, job_id: str) -> list[DeliveryView]:
+        """Return the webhook deliveries of a job, the oldest first, as they stand now.
+
+        Those that are under way are all there; of those that have ended, the runner's last 10,000,
+        or as many as `Webhooks.max_kept` says.
+
+        Raises:
+            JobNotFound, JobGone: There is no such job any more.
+        """
+        self._check_process()
+        self._store.get(job_id)
+        return [] if self._webhooks is None else self._webhooks.deliveries(job_id)
+
+    async def resend(self, job_id: str, delivery_id: str) -> DeliveryView:
+        """Send a webhook again, now and then on schedule, and return it as it stands then.
+
+        It has the same `webhook-id`, and tells of the job as it is by now, so a receiver that has
+        had it can tell. One that waits for its next try is tried now.
+
+        Raises:
+            DeliveryNotFound: The job has no such delivery, or not any more.
+            JobNotFound, JobGone: There is no such job any more.
+        """
+        self._check_running()
+        job = self._store.get(job_id)
+        if self._webhooks is None:
+            raise DeliveryNotFound(f"job {job_id} has no webhook deliveries: the runner has none")
+        return self._webhooks.resend(job, delivery_id)
 
     def pause(self) -> None:
         """Start no job until `resume`; jobs that run go on, and submits are taken."""

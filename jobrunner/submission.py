@@ -208,6 +208,8 @@ class Intake:
         for name in ("owner", "session_id", "concurrency_key", "metadata"):
             if (value := getattr(job, name)) is not None:
                 options[name] = value
+        if job.webhook_url is not None:
+            options["webhook_url"] = job.webhook_url or None
         behind = handler.name in self._lines
         given = handler.given(job.params)
         return self.accept(handler, given, options, retry_of=job.id, behind=behind)[0]

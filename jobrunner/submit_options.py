@@ -47,6 +47,9 @@ class SubmitOptions(TypedDict, total=False):
     """What to do while a job with the same concurrency key is live; instead of the type's own."""
     max_wait: float | None
     """Seconds to wait for room in a full queue; None for ever; 0, the default, not at all."""
+    webhook_url: str | None
+    """Where to post that the job has ended; None for nowhere; the type's or the runner's URL if not
+    given."""
     metadata: Mapping[str, Any]
     """JSON values to keep with the job."""
 
@@ -66,6 +69,7 @@ class Fields(TypedDict):
     batch_id: str | None
     idempotency_key: str | None
     concurrency_key: str | None
+    webhook_url: str | None
     metadata: Mapping[str, Any] | None
 
 
@@ -116,6 +120,7 @@ def check_submit(
         "batch_id": check_name("batch_id", given.get("batch_id")),
         "idempotency_key": check_name("idempotency_key", given.get("idempotency_key")),
         "concurrency_key": check_name("concurrency_key", given.get("concurrency_key")),
+        "webhook_url": _webhook_url(given.get("webhook_url", of_type.webhook_url)),
         "metadata": _metadata(given.get("metadata"), limits),
     }
     on_duplicate = given.get("on_duplicate", of_type.on_duplicate)
@@ -145,6 +150,11 @@ def _timeout(
     if value is ...:
         return default if of_type.timeout is ... else of_type.timeout
     return check_seconds("timeout", value)
+
+
+def _webhook_url(value: str | EllipsisType | None) -> str | None:
+    """Return the URL as a job's record has it; whether it may be posted to is asked elsewhere."""
+    return None if value is ... else value or ""
 
 
 def _delay(options: SubmitOptions, now: float) -> float:

@@ -20,12 +20,17 @@ class Threads:
         self._limit = limit
         self._threads: set[threading.Thread] = set()
 
-    async def call(self, function: Callable[[], Any], name: str) -> Any:
+    async def call(self, function: Callable[[], Any], name: str, *, abandon: bool = False) -> Any:
         """Call in a thread of its own, and wait for its end whatever happens.
 
         A thread can't be cancelled: it is told by `context.cancel_requested`, and what it does then
         decides. A pool would be filled by a few that never end (T10), and a daemon thread is not
         joined when the interpreter exits.
+
+        Args:
+            function: What to call.
+            name: Name of the thread.
+            abandon: Leave it to itself when the caller is cancelled; what it returns is dropped.
 
         Raises:
             RetryableError: Too many threads run already.
@@ -48,6 +53,8 @@ class Threads:
             try:
                 await asyncio.wait([ended])
             except asyncio.CancelledError:
+                if abandon:
+                    raise
                 continue  # the thread can't be; `check_cancelled` raises it there
         self._threads.discard(thread)
         value, error = outcome.pop()

@@ -3,9 +3,9 @@
 Neither is kept: a job that nobody looks at costs no validation and no encoding.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic_core import from_json, to_json
@@ -166,14 +166,26 @@ def view(job: Job) -> JobView:
     return JobView.model_validate(fields)
 
 
-def view_json(job: Job, *, links: Mapping[str, str], debug: bool = False) -> bytes:
+def view_json(
+    job: Job,
+    *,
+    links: Mapping[str, str],
+    debug: bool = False,
+    leave_out: Sequence[Literal["result", "params", "metadata"]] = (),
+) -> bytes:
     """Return the job as it stands now as JSON.
 
     Params and result have been JSON since they came, and are put in as they are: a large result
-    costs a copy, not a parse.
+    costs a copy, not a parse. What is left out is empty, and named in `omitted`.
     """
-    head = to_json(_fields(job) | {"error": error_fields(job.error, debug=debug), "links": links})
-    params, result = job.params, job.result or b"null"
+    fields = _fields(job) | {"error": error_fields(job.error, debug=debug), "links": links}
+    if leave_out:
+        fields["omitted"] = leave_out
+    if "metadata" in leave_out:
+        fields["metadata"] = {}
+    head = to_json(fields)
+    params = b"{}" if "params" in leave_out else job.params
+    result = b"null" if "result" in leave_out else job.result or b"null"
     return b'%b,"params":%b,"result":%b}' % (head[:-1], params, result)
 
 

@@ -16,9 +16,10 @@ ORDER = """
     errors signing addresses
     limits redaction events timers http_errors retry jobs views options output process_table
     processes commands signals inbox context results handlers signatures pages packing store
-    gates queue endings threads stuck failures engines sight watchdog single attempt outcomes
+    gates queue endings threads stuck failures
+    deliveries posting hosts couriers webhooks engines sight watchdog single attempt outcomes
     worker control pool submit_options submission handles job_types lookup steering runner batches
-    webhooks web|client|tools server demo cli __main__ testing
+    web|client|tools server demo cli __main__ testing
 """.split()
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names.split("|")}
 SOURCES = [pytest.param(p, id=str(p.relative_to(ROOT))) for p in FILES]

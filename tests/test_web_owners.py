@@ -18,6 +18,7 @@ from starlette.websockets import WebSocketDisconnect
 from jobrunner import InvalidOption, JobNotFound, JobRunner
 from jobrunner.web import create_app
 from jobrunner.web.owners import OwnedRunner, asking
+from tests.receiving import Receiver
 from tests.serving import make_runner, problem
 
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "BREW"]
@@ -35,6 +36,8 @@ EXAMPLES: dict[tuple[str, str], tuple[Any, int]] = {
     ("POST", "/jobs/{job_id}/cancel"): ({}, 200),
     ("POST", "/jobs/{job_id}/retry"): ({}, 202),
     ("GET", "/jobs/{job_id}/stream"): (None, 200),
+    ("GET", "/jobs/{job_id}/deliveries"): (None, 200),
+    ("POST", "/jobs/{job_id}/deliveries/{delivery_id}/resend"): (None, 202),
     ("GET", "/types"): (None, 200),
     ("GET", "/healthz"): (None, 200),
     ("GET", "/readyz"): (None, 200),
@@ -106,7 +109,7 @@ def key_of(who: str | None) -> dict[str, str]:
 
 
 def make_door(auth: Any = auth) -> tuple[Any, JobRunner]:
-    runner, _ = make_runner()
+    runner, _ = make_runner(webhooks=Receiver().webhooks())
     return create_app(runner, auth=auth), runner
 
 
@@ -128,16 +131,17 @@ UNKNOWN = "job_00000000000000000000000000000000"
 
 def ids_of(case_path: str, job_id: str) -> dict[str, str]:
     """Return an id for each place in the path; for a new kind of id, say here whose it is."""
-    made = {"job_id": job_id}
+    made = {"job_id": job_id, "delivery_id": f"msg_{job_id.removeprefix('job_')}_3"}
     return {name: made[name] for name in re.findall(r"\{(\w+)[^}]*\}", case_path)}
 
 
 def seen(answer: Any, job_id: str) -> tuple[int, dict[str, str], str]:
     """Return all of an answer but the id that was asked for."""
+    digits = job_id.removeprefix("job_")  # the id of a webhook has them too
     return (
         answer.status_code,
-        {name: value.replace(job_id, "ID") for name, value in answer.headers.items()},
-        answer.text.replace(job_id, "ID"),
+        {name: value.replace(digits, "ID") for name, value in answer.headers.items()},
+        answer.text.replace(digits, "ID"),
     )
 
 

@@ -4,6 +4,7 @@ import asyncio
 import math
 import re
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -11,12 +12,13 @@ from pydantic_core import to_json
 from starlette.requests import Request
 from starlette.responses import Response
 
+from ..deliveries import DeliveryView
 from ..errors import InvalidOption
 from ..handlers import json_pointer
 from ..jobs import Job
 from ..options import OnDuplicate
 from ..submit_options import SubmitOptions
-from ..views import check_completed, view, view_json
+from ..views import check_completed, iso, view, view_json
 from .body import read_json
 from .owners import OwnedRunner
 from .problems import Problem
@@ -57,6 +59,8 @@ class SubmitBody(BaseModel):
     """Jobs of the type with the same key are limited together; the type's own if not given."""
     on_duplicate: OnDuplicate | None = None
     """What to do while a job with the same key is live: enqueue, join, replace or reject."""
+    webhook_url: str | None = None
+    """Where to post that the job has ended; the type's or the runner's URL if not given."""
     metadata: dict[str, Any] | None = None
     """Whatever is to be kept with the job."""
 
@@ -179,6 +183,18 @@ class Api:
             job, after=after, snapshot=lambda: self._json(request, job), places=self.places
         )
 
+    async def deliveries(self, request: Request) -> Response:
+        """`GET /jobs/{id}/deliveries`: where its webhooks went, and what came of each."""
+        found = await self.runner.deliveries(request.path_params["job_id"])
+        body = to_json({"deliveries": [_delivery(delivery) for delivery in found]})
+        return Response(body, media_type="application/json", headers=NO_STORE)
+
+    async def resend(self, request: Request) -> Response:
+        """`POST /jobs/{id}/deliveries/{delivery_id}/resend`: 202 and the delivery."""
+        place = request.path_params
+        sent = await self.runner.resend(place["job_id"], place["delivery_id"])
+        return Response(to_json(_delivery(sent)), 202, NO_STORE, "application/json")
+
     async def types(self, request: Request) -> Response:
         """`GET /types`: the job types and the schemas of their params and results."""
         types = [
@@ -258,6 +274,14 @@ def _parse(model: type[M], body: Any) -> M:
             f"{fault['pointer'][2:] or 'body'}: {fault['detail']}" for fault in faults[:5]
         )
         raise Problem(422, "invalid-request", detail, errors=faults) from None
+
+
+def _delivery(view: DeliveryView) -> dict[str, Any]:
+    """Return a delivery as JSON values, its times as all times are written."""
+    return {
+        name: iso(value.timestamp()) if isinstance(value, datetime) else value
+        for name, value in view
+    }
 
 
 def _query(request: Request, known: set[str]) -> dict[str, str]:

@@ -29,6 +29,7 @@ from .security import LOCAL_HOSTS, Guard
 STATUS: dict[type[errors.JobRunnerError], int] = {
     errors.JobNotFound: 404,
     errors.JobGone: 410,
+    errors.DeliveryNotFound: 404,
     errors.JobNotFinal: 409,
     errors.DuplicateJob: 409,
     errors.JobNotRetryable: 409,
@@ -116,6 +117,8 @@ def _routes(api: Api) -> list[BaseRoute]:
         _resource("/jobs/{job_id}/cancel", POST=api.cancel),
         _resource("/jobs/{job_id}/retry", POST=api.retry),
         _resource("/jobs/{job_id}/stream", GET=api.stream),
+        _resource("/jobs/{job_id}/deliveries", GET=api.deliveries),
+        _resource("/jobs/{job_id}/deliveries/{delivery_id}/resend", POST=api.resend),
         _resource("/types", GET=api.types),
         _resource("/healthz", GET=api.healthz),
         _resource("/readyz", GET=api.readyz),

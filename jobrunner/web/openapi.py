@@ -1,9 +1,11 @@
 """The OpenAPI 3.1 document of a runner's HTTP surface, with one params schema for each job type."""
 
 import re
+from collections.abc import Sequence
 from typing import Any, get_args
 
 from .. import __version__
+from ..deliveries import DeliveryView
 from ..handlers import Handler
 from ..submission import Outcome
 from ..views import JobView
@@ -53,6 +55,9 @@ def _schemas(handlers: list[Handler]) -> dict[str, Any]:
             "next_cursor": {"type": ["string", "null"]},
         }
     )
+    _add(schemas, "Delivery", DeliveryView.model_json_schema(mode="serialization"))
+    deliveries = {"type": "array", "items": {"$ref": REF + "Delivery"}}
+    schemas["DeliveryList"] = _object({"deliveries": deliveries})
     schemas["JobTypes"] = _object({"types": {"type": "array", "items": _JOB_TYPE_SCHEMA}})
     submit = SubmitBody.model_json_schema()
     schemas["Submit"] = (
@@ -146,6 +151,15 @@ def _paths() -> dict[str, Any]:
             get=_operation("streamJob", "Follow a job's events", {"200": events, "204": done},
                            "404 410 503", parameters=[after, last]),
         ),
+        "/jobs/{job_id}/deliveries": _job_path(
+            get=_operation("listDeliveries", "List a job's webhook deliveries",
+                           {"200": _answer("The deliveries", "DeliveryList")}, "404 410"),
+        ),
+        "/jobs/{job_id}/deliveries/{delivery_id}/resend": _path(
+            ("job_id", "delivery_id"),
+            post=_operation("resendDelivery", "Send a webhook again",
+                            {"202": _answer("The delivery", "Delivery")}, "404 410 503"),
+        ),
         "/types": {"get": _operation("listTypes", "List the job types",
                                      {"200": _answer("The types", "JobTypes")}, "")},
         "/healthz": {"get": _open("healthz", "Whether the process answers", "")},
@@ -162,7 +176,14 @@ def _operation(
     body: str | None = None,
     parameters: list[dict[str, Any]] | None = None,
 ) -> dict[str, Any]:
-    changes = name not in ("listJobs", "getJob", "getResult", "streamJob", "listTypes")
+    changes = name not in (
+        "listJobs",
+        "getJob",
+        "getResult",
+        "streamJob",
+        "listTypes",
+        "listDeliveries",
+    )
     statuses = f"400 401 431 {problems}" + (" 403 415" if changes else "")
     problem = {
         "description": "A problem",
@@ -190,8 +211,12 @@ def _open(name: str, summary: str, problems: str) -> dict[str, Any]:
 
 
 def _job_path(**operations: dict[str, Any]) -> dict[str, Any]:
-    job_id = {"name": "job_id", "in": "path", "required": True, "schema": {"type": "string"}}
-    return {"parameters": [job_id], **operations}
+    return _path(("job_id",), **operations)
+
+
+def _path(names: Sequence[str], **operations: dict[str, Any]) -> dict[str, Any]:
+    place = {"in": "path", "required": True, "schema": {"type": "string"}}
+    return {"parameters": [{"name": name} | place for name in names], **operations}
 
 
 def _answer(description: str, schema: str) -> dict[str, Any]:

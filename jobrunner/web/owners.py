@@ -11,6 +11,7 @@ from typing import Any, TypeAlias, Unpack
 
 from starlette.requests import HTTPConnection
 
+from ..deliveries import DeliveryView
 from ..handlers import Handler
 from ..handles import JobHandle
 from ..jobs import Job
@@ -111,6 +112,16 @@ class OwnedRunner:
     async def retry_failed(self, type: str | None) -> list[JobHandle[Any]]:
         """Run their failed jobs again."""
         return await self._runner.retry_failed(type, owner=self.owner)
+
+    async def deliveries(self, job_id: str) -> list[DeliveryView]:
+        """Return the webhook deliveries of a job."""
+        self._check(job_id)
+        return await self._runner.deliveries(job_id)
+
+    async def resend(self, job_id: str, delivery_id: str) -> DeliveryView:
+        """Send a webhook of a job again."""
+        self._check(job_id)
+        return await self._runner.resend(job_id, delivery_id)
 
     async def forget(self, job_id: str) -> None:
         """Remove a final job."""

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from jobrunner import (
+    DeliveryNotFound,
     InvalidOption,
     JobHandle,
     JobNotFound,
@@ -54,6 +55,8 @@ OPERATIONS: dict[str, Operation] = {
     "cancel": lambda runner, job_id: runner.cancel(job_id),
     "retry": lambda runner, job_id: runner.retry(job_id),
     "forget": lambda runner, job_id: runner.forget(job_id),
+    "deliveries": lambda runner, job_id: runner.deliveries(job_id),
+    "resend": lambda runner, job_id: runner.resend(job_id, "msg_0"),
     "pause": lambda runner, _: call(runner.pause),
     "resume": lambda runner, _: call(runner.resume),
     "resize": lambda runner, _: call(lambda: runner.resize(2)),
@@ -85,6 +88,8 @@ ANSWERS = {  # operation: new, running, draining, stopped; the job has ended in 
     "cancel": (JobNotFound, None, None, None),
     "retry": (RunnerNotStarted, None, RunnerStopped, RunnerStopped),
     "forget": (JobNotFound, None, None, None),
+    "deliveries": (JobNotFound, None, None, None),
+    "resend": (RunnerNotStarted, DeliveryNotFound, RunnerStopped, RunnerStopped),
     "pause": (None, None, None, None),
     "resume": (None, None, None, None),
     "resize": (None, None, None, None),
@@ -199,6 +204,7 @@ def test_t16_a_runner_works_in_one_event_loop_after_the_other() -> None:
 
 READS = {
     "get", "handle", "list", "page", "record", "owner_of", "poll_after", "stats", "job",
+    "deliveries",
     "command_job", "job_types", "submit_threadsafe",
 }  # fmt: skip
 TOUCHING = sorted(OPERATIONS.keys() - READS - {"enter", "lifespan"})

@@ -1,0 +1,141 @@
+"""Receivers of webhooks: in process and virtual time, and a real one on a port of its own."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, NamedTuple
+
+import httpx2
+
+from jobrunner import Webhooks
+from jobrunner.webhooks import new_secret, verify
+
+SECRET = new_secret()
+Reply = int | tuple[int, Mapping[str, str]] | Exception
+"""A status, a status with headers, or what the connection fails with."""
+
+
+class Received(NamedTuple):
+    """A request as it came."""
+
+    at: float
+    """When, on the loop's clock."""
+    url: str
+    headers: Mapping[str, str]
+    body: bytes
+    extensions: Mapping[str, Any]
+
+    @property
+    def message(self) -> Any:
+        """What it says, its signature checked."""
+        stamp = int(self.headers["webhook-timestamp"])
+        return verify(self.body, self.headers, SECRET, now=lambda: stamp)
+
+
+class Receiver(httpx2.AsyncBaseTransport):
+    """Answers in process: first as it is told, then always 204.
+
+    Args:
+        replies: What it answers, one after the other; the last for ever.
+        seconds: How long it takes for each.
+    """
+
+    def __init__(self, *replies: Reply, seconds: float = 0.0) -> None:
+        self.received: list[Received] = []
+        self.sending = 0
+        self.most = 0
+        self._replies = list(replies) or [204]
+        self._seconds = seconds
+        self._came = asyncio.Event()
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        clock, body = asyncio.get_running_loop().time(), await request.aread()
+        url, headers = str(request.url), dict(request.headers)
+        self.received.append(Received(clock, url, headers, body, dict(request.extensions)))
+        self._came.set()
+        self.sending += 1
+        self.most = max(self.most, self.sending)
+        try:
+            if self._seconds:
+                await asyncio.sleep(self._seconds)
+        finally:
+            self.sending -= 1
+        reply = self._replies.pop(0) if len(self._replies) > 1 else self._replies[0]
+        if isinstance(reply, Exception):
+            raise reply
+        status, sent = reply if isinstance(reply, tuple) else (reply, {})
+        return httpx2.Response(status, headers=sent)
+
+    def webhooks(self, **options: Any) -> Webhooks:
+        """Return options by which every job's events come here."""
+        given = {"secret": SECRET, "url": "https://192.0.2.1/hook", "allow_private": True}
+        return Webhooks(**{**given, "transport": self, **options})
+
+    @property
+    def times(self) -> list[float]:
+        """When each request came."""
+        return [round(request.at, 3) for request in self.received]
+
+    async def first(self) -> Received:
+        """Wait for the first request."""
+        await self._came.wait()
+        return self.received[0]
+
+
+def resolver(answers: Mapping[str, Sequence[str]]) -> Callable[[str, int], Any]:
+    """Return a resolver that knows these names, one answer after the other; the last for ever."""
+    left = {name: list(given) for name, given in answers.items()}
+
+    async def resolve(host: str, port: int) -> list[str]:
+        found = left.get(host)
+        if found is None:
+            raise OSError(f"{host} is unknown")
+        return (found.pop(0) if len(found) > 1 else found[0]).split()
+
+    return resolve
+
+
+class Listening(NamedTuple):
+    """A real receiver."""
+
+    port: int
+    heads: list[bytes]
+    """What came before the body, of each connection."""
+
+    def url(self, scheme: str = "http", host: str = "127.0.0.1") -> str:
+        """Return where it listens."""
+        return f"{scheme}://{host}:{self.port}/hook"
+
+
+Behave = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Any]
+
+
+@asynccontextmanager
+async def listening(behave: Behave | bytes = b"", **options: Any) -> AsyncIterator[Listening]:
+    """Listen on a free port; each connection gets these bytes once its head is read, or this."""
+    heads: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            heads.append(await reader.readuntil(b"\r\n\r\n"))
+            if isinstance(behave, bytes):
+                writer.write(behave)
+                await writer.drain()
+            else:
+                await behave(reader, writer)
+        except (OSError, asyncio.IncompleteReadError):
+            pass  # the other side has gone
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, **options)
+    try:
+        yield Listening(server.sockets[0].getsockname()[1], heads)
+    finally:
+        server.close()
+
+
+def data_of(received: Received) -> Any:
+    """Return the job that a request tells of."""
+    return json.loads(received.body)["data"]
