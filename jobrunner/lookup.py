@@ -5,7 +5,7 @@ import sys
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import Literal, NamedTuple, TypeAlias
 
-from .errors import InvalidOption
+from .errors import InvalidOption, RunnerStopped
 from .events import Event, EventLog
 from .jobs import Job, JobStatus
 from .limits import check_seconds
@@ -146,6 +146,18 @@ class Lookup:
         """
         self.check_loop()
         return self._follow(self._store.feed, self._store.feed.last)
+
+    def feed(self) -> EventLog:
+        """Return the log that `events` reads, to read by its own numbers and not to change.
+
+        Raises:
+            RunnerStopped: Nothing will happen any more.
+            WrongLoop: Nothing will happen in this event loop.
+        """
+        self.check_loop()
+        if self._store.feed.closed:
+            raise RunnerStopped("the runner has stopped, so nothing happens to its jobs")
+        return self._store.feed
 
     async def _follow(self, feed: EventLog, after: int) -> AsyncIterator[Event]:
         async for reading in feed.follow(after):

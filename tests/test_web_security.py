@@ -56,7 +56,12 @@ async def ask(served: Bench, method: str, path: str, **headers: str) -> httpx2.R
     sent = {name.replace("_", "-"): value for name, value in headers.items()}
     body: dict[str, str] | None = {} if method in UNSAFE else None
     async with connect(served.url, headers=sent) as client:
-        return await client.request(method, path, json=body)
+        request = client.build_request(method, path, json=body)
+        response = await client.send(request, stream=True)
+        if not response.headers.get("content-type", "").startswith("text/event-stream"):
+            await response.aread()  # what is a stream may have no end
+        await response.aclose()
+        return response
 
 
 def code(response: httpx2.Response) -> str:

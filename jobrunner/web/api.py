@@ -22,6 +22,7 @@ from ..views import check_completed, iso, view, view_json
 from .body import read_json
 from .owners import OwnedRunner
 from .problems import Problem
+from .sources import feed_source, job_source
 from .streams import EventStream, StreamPlaces
 
 MAX_WAIT = 30
@@ -179,9 +180,13 @@ class Api:
         after = _cursor(request)
         if job.log.closed and after is not None and after >= job.log.last:
             return Response(status_code=204)
-        return EventStream(
-            job, after=after, snapshot=lambda: self._json(request, job), places=self.places
-        )
+        source = job_source(job, lambda: self._json(request, job))
+        return EventStream(source, after=after, places=self.places)
+
+    async def events(self, request: Request) -> Response:
+        """`GET /events`: what happens to all jobs, from now on or after a number; no end."""
+        source = feed_source(self.runner.feed(), lambda event: self.runner.sees(event.job_id))
+        return EventStream(source, after=_cursor(request), places=self.places)
 
     async def deliveries(self, request: Request) -> Response:
         """`GET /jobs/{id}/deliveries`: where its webhooks went, and what came of each."""

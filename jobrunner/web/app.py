@@ -119,6 +119,7 @@ def _routes(api: Api) -> list[BaseRoute]:
         _resource("/jobs/{job_id}/stream", GET=api.stream),
         _resource("/jobs/{job_id}/deliveries", GET=api.deliveries),
         _resource("/jobs/{job_id}/deliveries/{delivery_id}/resend", POST=api.resend),
+        _resource("/events", GET=api.events),
         _resource("/types", GET=api.types),
         _resource("/healthz", GET=api.healthz),
         _resource("/readyz", GET=api.readyz),

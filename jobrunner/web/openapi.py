@@ -160,6 +160,8 @@ def _paths() -> dict[str, Any]:
             post=_operation("resendDelivery", "Send a webhook again",
                             {"202": _answer("The delivery", "Delivery")}, "404 410 503"),
         ),
+        "/events": {"get": _operation("streamJobs", "Follow what happens to all jobs",
+                                      {"200": events}, "503", parameters=[after, last])},
         "/types": {"get": _operation("listTypes", "List the job types",
                                      {"200": _answer("The types", "JobTypes")}, "")},
         "/healthz": {"get": _open("healthz", "Whether the process answers", "")},
@@ -176,14 +178,7 @@ def _operation(
     body: str | None = None,
     parameters: list[dict[str, Any]] | None = None,
 ) -> dict[str, Any]:
-    changes = name not in (
-        "listJobs",
-        "getJob",
-        "getResult",
-        "streamJob",
-        "listTypes",
-        "listDeliveries",
-    )
+    changes = not name.startswith(("get", "list", "stream"))
     statuses = f"400 401 431 {problems}" + (" 403 415" if changes else "")
     problem = {
         "description": "A problem",

@@ -12,6 +12,7 @@ from typing import Any, TypeAlias, Unpack
 from starlette.requests import HTTPConnection
 
 from ..deliveries import DeliveryView
+from ..events import EventLog
 from ..handlers import Handler
 from ..handles import JobHandle
 from ..jobs import Job
@@ -72,6 +73,10 @@ class OwnedRunner:
         """Return whether the job is or was one of theirs; for events of all jobs."""
         owner = self.owner
         return owner is None or self._runner.owner_of(job_id) == owner
+
+    def feed(self) -> EventLog:
+        """Return the log of all jobs; `sees` says which of its events are to be shown."""
+        return self._runner.feed()
 
     def record(self, job_id: str) -> Job:
         """Return the job's record.
