@@ -60,6 +60,7 @@ def serve(
         list[str] | None, typer.Option(help="Host name it is reached by; may be repeated.")
     ] = None,
     debug: Annotated[bool, typer.Option(help="Show tracebacks in answers.")] = False,
+    max_streams: Annotated[int, typer.Option(help="Event streams open at once.", min=0)] = 10_000,
 ) -> None:
     """Serve a runner over HTTP until SIGTERM or Ctrl-C."""
     from .server import Server
@@ -76,6 +77,7 @@ def serve(
             token=token,
             allowed_hosts=allowed_host or (),
             debug=debug,
+            max_streams=max_streams,
         )
     except InvalidOption as error:
         raise _refused(str(error)) from None

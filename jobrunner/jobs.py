@@ -172,6 +172,8 @@ class Job:
     metadata: Mapping[str, Any] | None = None
     webhook_url: str | None = None
     """Where its webhooks go; "" for nowhere, None for where the runner's go; set at submit."""
+    traceparent: str | None = None
+    """Where in a trace it was submitted (W3C Trace Context)."""
     status: JobStatus = JobStatus.PENDING
     """Changed by the functions below only."""
     attempt: int = 0

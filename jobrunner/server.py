@@ -21,6 +21,7 @@ from uvicorn.protocols.http.auto import AutoHTTPProtocol
 from .errors import InvalidOption
 from .runner import JobRunner
 from .web import create_app
+from .web.app import MAX_STREAMS
 from .web.problems import problem_response
 from .web.security import LOCAL_HOSTS
 
@@ -54,6 +55,7 @@ class Server(uvicorn.Server):
         token: What clients have to show; None makes one, an empty text means none at all.
         allowed_hosts: Host names it is reached by, beside those of this machine and `host`.
         debug: Whether errors carry tracebacks.
+        max_streams: How many event streams may be open at once.
 
     Raises:
         InvalidOption: There is no token, and the address is reachable from other machines.
@@ -69,6 +71,7 @@ class Server(uvicorn.Server):
         token: str | None = None,
         allowed_hosts: Iterable[str] = (),
         debug: bool = False,
+        max_streams: int = MAX_STREAMS,
     ) -> None:
         if token == "" and not _is_loopback(host):
             raise InvalidOption(
@@ -85,6 +88,7 @@ class Server(uvicorn.Server):
             auth=self.token or None,
             allowed_hosts=(*LOCAL_HOSTS, self._host, *allowed_hosts),
             debug=debug,
+            max_streams=max_streams,
         )
         self._socket = _bind(host, port)
         self._port: int = self._socket.getsockname()[1]

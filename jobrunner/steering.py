@@ -13,7 +13,7 @@ from .limits import check_count
 from .lookup import Lookup, State, Stats
 from .pool import WorkerPool
 from .queue import JobQueue
-from .submission import Intake
+from .submission import Intake, Room
 from .views import JobView, view
 from .webhooks import Announcer
 from .worker import Workers
@@ -55,6 +55,16 @@ class Steering(Lookup):
             pruned=self._store.pruned,
             webhooks={} if self._webhooks is None else dict(self._webhooks.counts),
         )
+
+    def room(self, type: str | Function) -> Room:
+        """Return how many jobs of the type could be taken in now. O(1).
+
+        Raises:
+            UnknownJobType: There is no such type.
+            RunnerNotStarted, RunnerStopped, WrongLoop: There is no room for any, here and now.
+        """
+        self._check_running()
+        return self._intake.room(self._handlers.find(type))
 
     def _unready(self) -> str | None:
         if self._state != "running":

@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from contextvars import copy_context
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 from pydantic_core import to_json
 
@@ -36,6 +36,17 @@ MASKED = to_json(MASK)
 """What a secret becomes in kept params."""
 PACE_OF = 100
 """Jobs that ended last, from which the pace is taken."""
+
+
+class Room(NamedTuple):
+    """How much room a queue has."""
+
+    free: int
+    """Jobs that could be taken in now."""
+    most: int
+    """Jobs that may wait at once."""
+    retry_after: float
+    """Seconds in which a hundredth of the queue gets free at the present pace, 1 to 60."""
 
 
 class Intake:
@@ -259,6 +270,17 @@ class Intake:
             "room for more: try again later, or submit with max_wait",
             retry_after=self.retry_after(),
         )
+
+    def room(self, handler: Handler) -> Room:
+        """Return how many jobs of the type could be taken in now."""
+        counts, most = self._store.counts, self._limits.max_pending
+        free = most - counts[JobStatus.PENDING] - counts[JobStatus.RETRYING]
+        bound = handler.options.max_pending
+        if bound is not None and (of_type := bound - self._store.waiting[handler.name]) < free:
+            free, most = of_type, bound
+        if self._store.live_bytes >= self._limits.max_live_bytes:
+            free = 0
+        return Room(max(0, free), most, self.retry_after())
 
     def retry_after(self) -> float:
         """Return the seconds, 1 to 60, in which a hundredth of the queue gets free at this pace."""

@@ -1,5 +1,6 @@
 """What can be decided for a single job, and how it is checked."""
 
+import re
 from collections.abc import Mapping
 from datetime import datetime
 from types import EllipsisType
@@ -12,6 +13,9 @@ from .limits import LONGEST, Limits, check_seconds
 from .options import OnDuplicate, TypeOptions, check_choice
 from .queue import MAX_PRIORITY
 
+_TRACEPARENT = re.compile(
+    r"(?!ff)([0-9a-f]{2})-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(-.*)?"
+)
 MAX_NAME = 256
 """Characters of a session id or a key."""
 
@@ -52,6 +56,8 @@ class SubmitOptions(TypedDict, total=False):
     given."""
     metadata: Mapping[str, Any]
     """JSON values to keep with the job."""
+    traceparent: str
+    """Where in a trace the job was submitted (W3C Trace Context)."""
 
 
 class Fields(TypedDict):
@@ -71,6 +77,7 @@ class Fields(TypedDict):
     concurrency_key: str | None
     webhook_url: str | None
     metadata: Mapping[str, Any] | None
+    traceparent: str | None
 
 
 class Checked(NamedTuple):
@@ -122,6 +129,7 @@ def check_submit(
         "concurrency_key": check_name("concurrency_key", given.get("concurrency_key")),
         "webhook_url": _webhook_url(given.get("webhook_url", of_type.webhook_url)),
         "metadata": _metadata(given.get("metadata"), limits),
+        "traceparent": _traceparent(given.get("traceparent")),
     }
     on_duplicate = given.get("on_duplicate", of_type.on_duplicate)
     check_choice("on_duplicate", on_duplicate, OnDuplicate)
@@ -182,6 +190,25 @@ def check_name(option: str, value: str | None) -> str | None:
         raise InvalidOption(
             f"{option} is {value!r:.60}; it must be a text of 1 to {MAX_NAME} printable characters",
             option=option,
+        )
+    return value
+
+
+def is_traceparent(value: str) -> bool:
+    """Return whether it is a `traceparent` (https://www.w3.org/TR/trace-context-2/, 3.2.2).
+
+    A version to come may say more after a dash; what is before it must be as today.
+    """
+    found = _TRACEPARENT.fullmatch(value) if len(value) <= MAX_NAME else None
+    return found is not None and (found[1] != "00" or found[2] is None)
+
+
+def _traceparent(value: str | None) -> str | None:
+    if value is not None and not (isinstance(value, str) and is_traceparent(value)):
+        raise InvalidOption(
+            f"traceparent is {value!r:.100}; it must be like "
+            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+            option="traceparent",
         )
     return value
 

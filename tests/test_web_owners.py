@@ -35,6 +35,7 @@ EXAMPLES: dict[tuple[str, str], tuple[Any, int]] = {
     ("GET", "/jobs/{job_id}/result"): (None, 200),
     ("POST", "/jobs/{job_id}/cancel"): ({}, 200),
     ("POST", "/jobs/{job_id}/retry"): ({}, 202),
+    ("GET", "/jobs/{job_id}/logs"): (None, 200),
     ("GET", "/jobs/{job_id}/stream"): (None, 200),
     ("GET", "/jobs/{job_id}/deliveries"): (None, 200),
     ("POST", "/jobs/{job_id}/deliveries/{delivery_id}/resend"): (None, 202),

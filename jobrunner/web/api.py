@@ -20,6 +20,7 @@ from ..options import OnDuplicate
 from ..submit_options import SubmitOptions
 from ..views import check_completed, iso, view, view_json
 from .body import read_json
+from .manners import etag, is_known, log_text, rate_limit, traceparent
 from .owners import OwnedRunner
 from .problems import Problem
 from .sources import feed_source, job_source
@@ -106,10 +107,13 @@ class Api:
         options.update(given)  # type: ignore[typeddict-item]  # the fields are options
         if (key := _idempotency_key(request)) is not None:
             options["idempotency_key"] = key
+        if (trace := traceparent(request)) is not None:
+            options["traceparent"] = trace
         handle = await self.runner.submit(body.type, body.params, **options)
+        headers = {"Vary": "Prefer"} | rate_limit(self.runner.room(body.type))
         wait = _preferred_wait(request)
         job = await self._ended(handle.id, wait or 0)
-        headers = {"Vary": "Prefer", "Location": self._links(request, job)["self"]}
+        headers["Location"] = self._links(request, job)["self"]
         headers["Job-Outcome"] = handle.outcome
         if handle.outcome == "replayed":
             headers["Idempotency-Replayed"] = "true"
@@ -137,7 +141,10 @@ class Api:
         preferred = _preferred_wait(request) if asked is None else None
         wait = preferred if asked is None else min(_integer(asked, "wait"), MAX_WAIT)
         job = await self._ended(request.path_params["job_id"], wait or 0)
-        return self._job(request, job, headers={"Vary": "Prefer"}, waited=preferred)
+        headers = {"Vary": "Prefer", "ETag": etag(job)}
+        if is_known(request, headers["ETag"]):
+            return Response(status_code=304, headers=NO_STORE | headers)
+        return self._job(request, job, headers=headers, waited=preferred)
 
     async def result(self, request: Request) -> Response:
         """`GET /jobs/{id}/result`: the bare result, once there is one."""
@@ -199,6 +206,13 @@ class Api:
         place = request.path_params
         sent = await self.runner.resend(place["job_id"], place["delivery_id"])
         return Response(to_json(_delivery(sent)), 202, NO_STORE, "application/json")
+
+    async def logs(self, request: Request) -> Response:
+        """`GET /jobs/{id}/logs`: what the job has said so far, to keep."""
+        job = self.runner.record(request.path_params["job_id"])
+        text = log_text(job)
+        named = {"Content-Disposition": f'attachment; filename="{job.id}.log"'}
+        return Response(text, media_type="text/plain", headers=NO_STORE | named)
 
     async def types(self, request: Request) -> Response:
         """`GET /types`: the job types and the schemas of their params and results."""

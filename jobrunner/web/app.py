@@ -21,6 +21,7 @@ from .. import errors
 from ..runner import JobRunner
 from ..signals import ending_on_signals
 from .api import NO_STORE, Api, SubmitBody
+from .manners import compressed
 from .openapi import openapi_document
 from .owners import Auth, OwnedRunner
 from .problems import http_problem, problem_response
@@ -49,6 +50,8 @@ STATUS: dict[type[errors.JobRunnerError], int] = {
 MEMBERS = ("option", "job_id", "reason", "retry_after")
 """What an error knows beside its message; a client raises the same error with it."""
 
+MAX_STREAMS = 10_000
+"""Event streams that may be open at once, unless another number is given."""
 STATIC = Path(__file__).parent / "static"
 CSP = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
@@ -63,7 +66,7 @@ def create_app(
     auth: Auth,
     allowed_hosts: Iterable[str] = LOCAL_HOSTS,
     debug: bool = False,
-    max_streams: int = 10_000,
+    max_streams: int = MAX_STREAMS,
 ) -> Starlette:
     """Make the app that serves `runner`.
 
@@ -116,6 +119,7 @@ def _routes(api: Api) -> list[BaseRoute]:
         _resource("/jobs/{job_id}/result", GET=api.result),
         _resource("/jobs/{job_id}/cancel", POST=api.cancel),
         _resource("/jobs/{job_id}/retry", POST=api.retry),
+        _resource("/jobs/{job_id}/logs", GET=api.logs),
         _resource("/jobs/{job_id}/stream", GET=api.stream),
         _resource("/jobs/{job_id}/deliveries", GET=api.deliveries),
         _resource("/jobs/{job_id}/deliveries/{delivery_id}/resend", POST=api.resend),
@@ -134,7 +138,7 @@ def _resource(path: str, **methods: Endpoint) -> Route:
 
     async def endpoint(request: Request) -> Response:
         method = "GET" if request.method == "HEAD" else request.method
-        return await methods[method](request)
+        return await compressed(request, await methods[method](request))
 
     return Route(path, endpoint, methods=list(methods))
 
@@ -162,7 +166,9 @@ async def _runner_error(request: Request, error: Exception) -> Response:
     status = next((STATUS[kind] for kind in type(error).__mro__ if kind in STATUS), 500)
     title = (type(error).__doc__ or error.code).partition("\n")[0].rstrip(".")
     wait = error.retry_after if isinstance(error, errors.QueueFull) else 5
-    headers = {"Retry-After": str(math.ceil(wait))} if status == 503 else None
+    headers = {"Retry-After": str(math.ceil(wait))} if status == 503 else {}
+    if isinstance(error, errors.QueueFull):
+        headers["RateLimit"] = f'"queue";r=0;t={math.ceil(wait)}'
     known = {name: getattr(error, name, None) for name in MEMBERS}
     return problem_response(
         status,

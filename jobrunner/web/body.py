@@ -1,5 +1,6 @@
 """Request bodies: read up to a limit, parsed so that nothing in them can surprise later (S6)."""
 
+import asyncio
 import json
 import math
 import re
@@ -12,6 +13,8 @@ from .problems import Problem
 
 MAX_BODY = 1_048_576
 """Bytes of a body, counted while it is read."""
+MAX_READ = 30.0
+"""Seconds in which a body has to be there: no server gives up a client that sends half of one."""
 MAX_DEPTH = 64
 """Levels of arrays and objects."""
 MAX_DIGITS = 20
@@ -26,7 +29,8 @@ async def read_json(request: Request) -> Any:
     """Return the body as JSON values; an empty one is an empty object.
 
     Raises:
-        Problem: 413 when it is too large, 400 when it isn't JSON as RFC 8259 and RFC 7493 want it.
+        Problem: 413 when it is too large, 408 when it doesn't come, 400 when it isn't JSON as
+            RFC 8259 and RFC 7493 want it.
     """
     raw = await _read(request)
     if not raw.strip():
@@ -51,11 +55,15 @@ async def _read(request: Request) -> bytes:
     chunks: list[bytes] = []
     size = 0
     try:
-        async for chunk in request.stream():
-            size += len(chunk)
-            if size > MAX_BODY:
-                raise Problem(413, "payload-too-large", f"the body is over {MAX_BODY} bytes")
-            chunks.append(chunk)
+        async with asyncio.timeout(MAX_READ):
+            async for chunk in request.stream():
+                size += len(chunk)
+                if size > MAX_BODY:
+                    raise Problem(413, "payload-too-large", f"the body is over {MAX_BODY} bytes")
+                chunks.append(chunk)
+    except TimeoutError:
+        detail = f"the body had not ended after {MAX_READ:g} s"
+        raise Problem(408, "request-timeout", detail, headers={"Connection": "close"}) from None
     except ClientDisconnect:
         raise Problem(400, "invalid-json", "the client left before its body had ended") from None
     return b"".join(chunks)

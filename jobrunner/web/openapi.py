@@ -114,6 +114,10 @@ def _paths() -> dict[str, Any]:
     after = _query("after", "Number of the last event seen.", "integer")
     last = _header("Last-Event-ID", "The same, as a browser sends it.")
     events = {"description": "Server-Sent Events", "content": {"text/event-stream": {}}}
+    text = {"description": "Log lines and output",
+            "content": {"text/plain": {"schema": {"type": "string"}}}}  # fmt: skip
+    same = {"description": "Nothing has changed since the event that `If-None-Match` names."}
+    known = _header("If-None-Match", "`ETag` of an earlier answer; a match is a 304.")
     done = {"description": "All events have been read; don't ask again."}
     gone = {"description": "The id answers 410 from now on."}
     return {
@@ -129,8 +133,8 @@ def _paths() -> dict[str, Any]:
                                "413 422 503", body="Retry"),
         },
         "/jobs/{job_id}": _job_path(
-            get=_operation("getJob", "Look at a job", {"200": job}, "404 410",
-                           parameters=[wait, prefer]),
+            get=_operation("getJob", "Look at a job", {"200": job, "304": same}, "404 410",
+                           parameters=[wait, prefer, known]),
             delete=_operation("forgetJob", "Forget a final job", {"204": gone}, "404 409 410"),
         ),
         "/jobs/{job_id}/result": _job_path(
@@ -146,6 +150,9 @@ def _paths() -> dict[str, Any]:
         "/jobs/{job_id}/retry": _job_path(
             post=_operation("retryJob", "Run a final job again, as a new one", {"202": job},
                             "404 409 410 503"),
+        ),
+        "/jobs/{job_id}/logs": _job_path(
+            get=_operation("getLogs", "Keep what a job has said", {"200": text}, "404 410"),
         ),
         "/jobs/{job_id}/stream": _job_path(
             get=_operation("streamJob", "Follow a job's events", {"200": events, "204": done},
@@ -190,6 +197,7 @@ def _operation(
         "responses": answers | dict.fromkeys(sorted(set(statuses.split())), problem),
     }
     if body is not None:
+        operation["responses"]["408"] = problem
         schema = {"schema": {"$ref": REF + body}}
         operation["requestBody"] = {"content": {JSON: schema}, "required": body == "Submit"}
     if parameters:

@@ -19,6 +19,7 @@ from ..jobs import Job
 from ..lookup import Stats
 from ..runner import JobRunner
 from ..store import Page
+from ..submission import Room
 from ..submit_options import SubmitOptions
 
 Auth: TypeAlias = str | Callable[[HTTPConnection], str | Awaitable[str | None] | None] | None
@@ -68,6 +69,10 @@ class OwnedRunner:
     def stats(self) -> Stats:
         """Return how the runner does."""
         return self._runner.stats()
+
+    def room(self, type: str) -> Room:
+        """Return how many jobs of the type could be taken in now."""
+        return self._runner.room(type)
 
     def sees(self, job_id: str) -> bool:
         """Return whether the job is or was one of theirs; for events of all jobs."""
