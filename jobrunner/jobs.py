@@ -28,6 +28,8 @@ from .timers import Timer
 class JobStatus(StrEnum):
     """Where a job stands."""
 
+    __hash__ = str.__hash__  # an enum's own is Python code, and statuses are keys everywhere
+
     PENDING = "pending"
     """Accepted; waits for a worker or for its time."""
     RUNNING = "running"

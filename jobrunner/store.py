@@ -1,8 +1,4 @@
-"""The store: all jobs by id, the ways to list them, and how they are forgotten.
-
-Jobs are numbered as they come. For each value that a list can be filtered by (a status, a type, a
-session, a batch) an index knows the numbers; a page takes what the filters have in common, newest
-first, so that it costs what it returns, whatever the number of filters.
+"""The store: all jobs by id, what is saved of them, and how they are forgotten.
 
 A job is a record for as long as it is live, and is packed when it ends. Who holds its record then
 goes on reading that one; who asks for the job gets a record that is like it, and not the same.
@@ -14,14 +10,14 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
 from .errors import JobGone, JobNotFinal, JobNotFound
-from .events import Event, EventLog, EventType
-from .jobs import FINAL, Job, JobStatus
+from .events import EventLog, EventType, make_event
+from .jobs import Job, JobStatus
 from .limits import Retention
+from .listing import LATE, Listing
 from .packing import Archive
-from .pages import Ids, Index, decode_cursor, encode_cursor, newest
+from .pages import decode_cursor, encode_cursor
 from .timers import Timer, Timers
 
-FILTERS = ("status", "type", "owner", "session_id", "batch_id")
 SWEEP = 1_000
 """How many jobs are pruned for their age before others have a turn."""
 RECENT = 1_000
@@ -70,9 +66,8 @@ class JobStore:
         self._timers = timers
         self._sweep: Timer | None = None
         self._live: dict[str, Job] = {}
-        self._ids = Ids()
-        self._final = Archive(self._ids)
-        self._indexes = {name: Index() for name in FILTERS}
+        self._listing = Listing()
+        self._final = Archive(self._listing.ids)
         self._keys: dict[Key, str] = {}
         self._joined: dict[str, dict[Key, bytes]] = {}
         self._limited: dict[tuple[str, str, str | None], dict[str, Job]] = {}
@@ -94,7 +89,6 @@ class JobStore:
         """Take a new job in, with its first event. Numbers rise from one job to the next."""
         self._live[job.id] = job
         self.live_bytes += len(job.params)
-        self._ids.add(job.number, job.id)
         if job.idempotency_key is not None:
             self._keys[_key(job.idempotency_key, job.owner)] = job.id
         if job.retry_of is not None:
@@ -104,9 +98,7 @@ class JobStore:
             self._limited.setdefault(alike, {})[job.id] = job
         self.counts[job.status] += 1
         self.waiting[job.type] += 1
-        for name, index in self._indexes.items():
-            if (value := getattr(job, name)) is not None:
-                index.add(value, job.number)
+        self._listing.note(job)
         self._append(job, "status", job.created_at, data)
 
     def save(
@@ -130,7 +122,7 @@ class JobStore:
         if job.is_final:
             self._end(job)
             self._prune()
-            if self._sweep is None:
+            if self._sweep is None and self.retention.max_age is not None:
                 self.schedule_prune()
 
     def _end(self, job: Job) -> None:
@@ -149,24 +141,18 @@ class JobStore:
         job.log.close()
 
     def _move(self, job: Job) -> None:
-        was, by_status = job.listed_as, self._indexes["status"]
+        was, status = job.listed_as, job.status
+        job.listed_as = status
         self.counts[was] -= 1
-        self.counts[job.status] += 1
-        self._count_waiting(job, (job.status in WAITING) - (was in WAITING))
-        by_status.remove(was, job.number)
-        by_status.add(job.status, job.number)
-        job.listed_as = job.status
-
-    def _count_waiting(self, job: Job, change: int) -> None:
-        if change:
-            self.waiting[job.type] += change
-            if not self.waiting[job.type]:
-                del self.waiting[job.type]
+        self.counts[status] += 1
+        self.waiting[job.type] += (status in WAITING) - (was in WAITING)
+        self._listing.note(job)
 
     def _append(self, job: Job, kind: EventType, at: float, data: Mapping[str, Any]) -> None:
         job.updated_at = at
-        event = Event(job.log.last + 1, job.id, kind, at, data)
-        job.log.append(event)
+        log = job.log
+        event = make_event((log.last + 1, job.id, kind, at, data))
+        log.append(event)
         if kind in SHOWN_IN_FEED:
             self.feed.append(event)
 
@@ -248,22 +234,16 @@ class JobStore:
         Raises:
             InvalidCursor: The cursor was not made here.
         """
-        sets = [
-            self._indexes[name].find(value) for name, value in filters.items() if value is not None
-        ]
         jobs: list[Job] = []
-        for number in newest(sets or [self._ids.numbers], before=decode_cursor(cursor)):
+        for number in self._listing.find(filters, before=decode_cursor(cursor)):
             if len(jobs) == limit:
                 return Page(jobs, encode_cursor(jobs[-1].number))
-            jobs.append(self.get(self._ids[number]))
+            jobs.append(self.get(self._listing.ids[number]))
         return Page(jobs, None)
 
     def live(self) -> Iterator[Job]:
-        """Yield the jobs that haven't ended. Save none meanwhile: take them in a list for that."""
-        for status in JobStatus:
-            if status not in FINAL:
-                for number in newest([self._indexes["status"].find(status)]):
-                    yield self._live[self._ids[number]]
+        """Yield the jobs that haven't ended, the oldest first; to save them, take a list of it."""
+        return iter(self._live.values())
 
     def forget(self, job_id: str) -> None:
         """Remove a final job; its id answers "gone" from now on.
@@ -284,11 +264,16 @@ class JobStore:
         """
         removed = 0
         while self._too_much() or (removed < SWEEP and self._outlived(self._final.since)):
-            oldest = self._final.oldest()
+            oldest = self._oldest()
             if oldest is None or not (self._too_much() or self._outlived(oldest[1])):
                 return
             self._remove(oldest[0])
             removed += 1
+
+    def _oldest(self) -> tuple[str, float] | None:
+        if len(self._final) <= LATE:  # among more, the oldest is listed already
+            self._listing.update()
+        return self._final.oldest()
 
     def _too_much(self) -> bool:
         kept, count = self.retention, len(self._final)
@@ -303,7 +288,7 @@ class JobStore:
     def schedule_prune(self) -> None:
         """Have old jobs pruned in time, by one timer for the oldest; none is no error."""
         max_age = self.retention.max_age
-        oldest = self._final.oldest()
+        oldest = self._oldest()
         if self._sweep is None and max_age is not None and oldest is not None:
             self._sweep = self._timers.at(oldest[1] + max_age, self._prune_old)
 
@@ -328,10 +313,7 @@ class JobStore:
         job = self._final.remove(job_id)
         self.pruned += 1
         self.counts[job.status] -= 1
-        self._ids.remove(job.number)
-        for name, index in self._indexes.items():
-            if (value := getattr(job, name)) is not None:
-                index.remove(value, job.number)
+        self._listing.remove(job)
         if job.idempotency_key is not None:
             own = _key(job.idempotency_key, job.owner)
             if self._keys.get(own) == job_id:

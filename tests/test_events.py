@@ -111,11 +111,27 @@ def test_q10_lets_go_of_an_event_when_it_drops_it() -> None:
 
     log, alive = EventLog(max_events=50), []
     for seq in range(1, 81):
-        data = Data(status="running")
+        data = Data(text="a line")
         alive.append(weakref.ref(data))
-        log.append(Event(seq, "job_1", "status", 0.0, data))
+        log.append(Event(seq, "job_1", "log", 0.0, data))
     del data
     assert [seq for seq, one in enumerate(alive, 1) if one() is not None] == list(range(31, 81))
+
+
+def test_q10_lets_go_of_events_that_have_no_text_soon() -> None:
+    """They are small, and swept out together, since that costs less."""
+
+    class Data(dict[str, Any]):
+        pass
+
+    log, alive = EventLog(max_events=100), []
+    for seq in range(1, 1_001):
+        alive.append(weakref.ref(data := Data(progress=seq)))
+        log.append(Event(seq, "job_1", "progress", 0.0, data))
+        assert len(log) == min(seq, 100)
+    del data
+    assert 100 <= sum(one() is not None for one in alive) <= 125
+    assert [event.seq for event in log.read().events] == list(range(901, 1_001))
 
 
 def test_a_gap_stands_for_what_was_missed() -> None:

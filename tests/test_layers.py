@@ -15,8 +15,8 @@ SAMPLES = {"demo_suite"}
 ORDER = """
     errors signing addresses
     limits redaction events timers http_errors retry jobs views options output process_table
-    processes commands signals inbox context results handlers signatures pages packing store
-    gates queue endings threads stuck failures
+    processes commands signals inbox context results handlers signatures pages packing listing
+    store gates queue endings threads stuck failures
     deliveries posting hosts couriers webhooks engines sight watchdog single attempt outcomes
     worker control pool submit_options submission handles job_types lookup steering runner batches
     web|client|tools server demo cli __main__ testing

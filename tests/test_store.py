@@ -221,6 +221,7 @@ async def test_a_page_costs_what_it_returns() -> None:
     for number in range(1, 2_001):
         session = "mine" if number % 400 == 0 else "another"
         store.add(make_job(number, Watched, session_id=session), {})
+    assert len(numbers(store, {}, limit=1)) == 1  # what was added last is listed now
     for filters in ({"session_id": "mine"}, {"session_id": "mine", "type": "work"}):
         Watched.looks = 0
         assert numbers(store, filters) == [2_000, 1_600, 1_200, 800, 400]

@@ -1,0 +1,80 @@
+"""The lists of jobs: which of them have which status, type, owner, session or batch.
+
+What changes is noted at once and listed later: when somebody looks, or when many changes have come
+together. Most jobs have changed twice by then, and are listed once.
+"""
+
+from collections.abc import Iterator, Mapping
+from operator import attrgetter
+from typing import Any
+
+from .jobs import FINAL, Job, JobStatus
+from .packing import Heading
+from .pages import Ids, Index, newest
+
+FILTERS = ("status", "type", "owner", "session_id", "batch_id")
+LATE = 256
+"""Jobs whose changes are noted before they are listed, in a quarter of a millisecond."""
+_facts_of = attrgetter("id", *FILTERS)
+
+
+class Listing:
+    """Jobs by what they can be filtered by, and their ids by number, newest first."""
+
+    def __init__(self) -> None:
+        self.ids = Ids()
+        """Ids by number; up to date after `update`."""
+        self._indexes = {name: Index() for name in FILTERS}
+        self._late: dict[int, Job | tuple[Any, ...]] = {}  # of final jobs no record is held
+        self._listed: dict[int, JobStatus] = {}  # of live jobs, as they stand in the lists
+
+    def note(self, job: Job) -> None:
+        """The job is new, or its status has changed."""
+        self._late[job.number] = _facts_of(job) if job.status in FINAL else job
+        if len(self._late) >= LATE:
+            self.update()
+
+    def update(self) -> None:
+        """List what has changed."""
+        by_status, listed = self._indexes["status"], self._listed
+        for number, noted in self._late.items():
+            facts = noted if type(noted) is tuple else _facts_of(noted)
+            was, status = listed.get(number), facts[1]
+            if was is None:
+                self._add(number, facts)
+            elif was is not status:
+                by_status.remove(was, number)
+                by_status.add(status, number)
+            if status not in FINAL:
+                listed[number] = status
+            elif was is not None:
+                del listed[number]
+        self._late.clear()
+
+    def _add(self, number: int, facts: tuple[Any, ...]) -> None:
+        self.ids.add(number, facts[0])
+        for index, value in zip(self._indexes.values(), facts[1:], strict=True):
+            if value is not None:
+                index.add(value, number)
+
+    def remove(self, job: Heading) -> None:
+        """Forget a final job."""
+        if job.number in self._late:
+            self.update()
+        self.ids.remove(job.number)
+        for name, index in self._indexes.items():
+            if (value := getattr(job, name)) is not None:
+                index.remove(value, job.number)
+
+    def find(self, filters: Mapping[str, str | None], *, before: int | None) -> Iterator[int]:
+        """Yield the numbers of the jobs that have all these values, the newest first.
+
+        Args:
+            filters: Values by name; None matches everything.
+            before: The number that all are below; None for no bound.
+        """
+        self.update()
+        sets = [
+            self._indexes[name].find(value) for name, value in filters.items() if value is not None
+        ]
+        return newest(sets or [self.ids.numbers], before=before)
