@@ -150,7 +150,7 @@ class JobRunner(JobTypes, Steering):
             timeout=check_seconds("timeout", timeout),
             retry=retry,
             now=now,
-            clock=self._timers.now,
+            clock=lambda: self._timers.now(),
             new_id=jobs.new_id_source(seed),
             check_open=self._check_running,
         )

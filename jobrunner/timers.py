@@ -26,6 +26,8 @@ class Timers:
 
     def __init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
+        self.now: Callable[[], float] = _closed
+        """Returns the time on the loop's clock; nobody can set it (Q6)."""
         self._heap: list[tuple[float, int, Timer]] = []
         self._order = itertools.count()
         self._cancelled = 0
@@ -38,11 +40,7 @@ class Timers:
     def open(self, loop: asyncio.AbstractEventLoop) -> None:
         """Use `loop` from now on."""
         self._loop = loop
-
-    def now(self) -> float:
-        """Return the time on the loop's clock; nobody can set it (Q6)."""
-        assert self._loop is not None, "the timers are not open"
-        return self._loop.time()
+        self.now = loop.time
 
     def after(self, delay: float, call: Callable[[], None]) -> Timer:
         """Call `call` after `delay` seconds."""
@@ -76,7 +74,7 @@ class Timers:
         if self._alarm is not None:
             self._alarm.cancel()
             self._alarm, self._alarm_at = None, math.inf
-        self._loop = None
+        self._loop, self.now = None, _closed
 
     def _arm(self, when: float) -> None:
         if self._alarm is not None:
@@ -102,3 +100,7 @@ class Timers:
                 self._cancelled -= 1
             else:
                 call()
+
+
+def _closed() -> float:
+    raise AssertionError("the timers are not open")
