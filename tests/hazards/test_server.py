@@ -1,4 +1,4 @@
-"""The server: lifespans, streams, and whatever comes over the wire (S2, S5 to S8)."""
+"""The server: lifespans, streams, and whatever comes over the wire (S1, S2, S5 to S8)."""
 
 import asyncio
 import gc
@@ -17,6 +17,7 @@ from starlette.testclient import TestClient
 
 import jobrunner
 from jobrunner import JobRunner, RunnerNotStarted
+from jobrunner.server import serving
 from jobrunner.web import create_app
 from tests.runners import new_runner
 from tests.serving import GONE_ON, Bench, bench, in_process, make_runner, stream
@@ -186,6 +187,69 @@ async def test_s5_an_idle_stream_costs_nothing_but_its_heartbeat() -> None:
             assert loop.steps - steps < 60  # ten heartbeats of a few turns
             served.gates["k"].set()
     assert reader.got.count(b": still here\n\n") == 10
+
+
+class Dead(Reader):
+    """One that takes nothing; `receive` is a method of what has the transport, as uvicorn's is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.transport = Transport()
+
+    async def send(self, message: Any) -> None:
+        await super().send(message)
+        if "body" in message:
+            await self.transport.broken.wait()
+            raise OSError("broken")
+
+
+class Transport(asyncio.Transport):
+    """Notes when it is broken."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.broken = asyncio.Event()
+
+    def abort(self) -> None:
+        self.broken.set()
+
+
+@virtual_time
+async def test_s1_a_stream_whose_end_nobody_takes_is_broken() -> None:
+    """uvicorn waits for it without an end; while the job runs, it may be slow."""
+    async with in_process(now=unix_now, watchdog=None) as served:
+        reader, job_id = Dead(), await served.held("k")
+        app = create_app(served.runner, auth=None)
+        watching = asyncio.create_task(app(stream_scope(job_id), reader.receive, reader.send))
+        await asyncio.sleep(60.0)
+        assert not reader.transport.broken.is_set()
+        served.gates["k"].set()
+        await asyncio.wait([watching], timeout=60.0)
+        assert reader.transport.broken.is_set()
+    with pytest.raises(OSError, match="broken"):
+        await watching
+
+
+HALF = (
+    b"POST /jobs HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer %b\r\n"
+    b"Expect: 100-continue\r\nContent-Type: application/json\r\nContent-Length: 10\r\n\r\n"
+)
+
+
+@pytest.mark.slow  # who has more to say has three seconds
+async def test_s1_a_request_that_never_ends_is_dropped() -> None:
+    """Its connection would keep the server; it is told nothing, least of all an error of ours."""
+    async with serving(JobRunner()) as server:
+        port = int(server.url.rpartition(":")[2])
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(HALF % server.token.encode())
+        async with asyncio.timeout(GONE_ON):
+            assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+            server.stop()
+            assert await reader.read() == b""
+            await server.stopped()
+    writer.close()
+    assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
 OTHERS = re.compile(r"^\s*(?:import|from) (?:httpx|requests|aiohttp)\b", re.MULTILINE)
