@@ -8,11 +8,11 @@ from typing import Any
 import httpx2
 import pytest
 
-from jobrunner import JobRunner
+from jobrunner import JobRunner, JobView
 from jobrunner.web import create_app
 from tests.runners import reason
 from tests.serving import problem
-from tests.simulation.loop import unix_now, virtual_time
+from tests.simulation.loop import simulate, unix_now, virtual_time
 
 
 class Fault(BaseException):
@@ -173,3 +173,56 @@ async def test_t17_a_fault_as_a_stuck_handler_is_given_up_keeps_no_place() -> No
         release.set()
         assert await (await runner.submit(stubborn)).wait(timeout=60.0)
     assert ((view.status, reason(view)), broken) == (("failed", "lost"), False)
+
+
+@virtual_time
+async def test_t17_a_job_whose_task_can_not_be_made_keeps_no_place() -> None:
+    """Its attempt is there already, and nobody else would take it away."""
+
+    def refuse(loop: asyncio.AbstractEventLoop, run: Any, **options: Any) -> Any:
+        run.close()
+        loop.set_task_factory(None)
+        raise OSError("no task")
+
+    async with JobRunner(workers=1, now=unix_now) as runner:
+
+        @runner.job
+        async def work() -> str:
+            return "value"
+
+        asyncio.get_running_loop().set_task_factory(refuse)
+        view = await (await runner.submit(work)).wait(timeout=10.0)
+        assert (reason(view), runner.stats().busy) == ("lost", 0)
+        assert await (await runner.submit(work)).result(timeout=10.0) == "value"
+
+
+def test_t17_an_interrupt_in_the_runners_own_code_reaches_the_program() -> None:
+    """Ctrl-C may come anywhere; the job is lost, and the loop knows what to do."""
+    broken, views = False, list[JobView]()
+
+    def clock() -> float:
+        nonlocal broken
+        if broken:
+            broken = False
+            raise KeyboardInterrupt
+        return unix_now()
+
+    async def main() -> None:
+        nonlocal broken
+        async with JobRunner(now=clock) as runner:
+
+            @runner.job
+            async def work() -> None:
+                await asyncio.sleep(1.0)
+
+            job = await runner.submit(work)
+            await asyncio.sleep(0.5)
+            broken = True
+            try:
+                await asyncio.sleep(10.0)
+            finally:
+                views.append(job.view())
+
+    with pytest.raises(KeyboardInterrupt):
+        simulate(main)
+    assert [reason(view) for view in views] == ["lost"]
