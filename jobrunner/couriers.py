@@ -30,6 +30,8 @@ MAX_UNDER_WAY = 10_000
 """Deliveries that haven't ended; half of them at most may go to one host."""
 MAX_BYTES = 67_108_864
 """Bytes of their bodies."""
+MAX_HOSTS = 10_000
+"""Hosts whose failures are remembered while nothing is under way to them."""
 MAX_ENDED_URLS = 10_000
 """URLs whose subscription is remembered to have ended."""
 LEAVING = 1.0
@@ -122,7 +124,7 @@ class Couriers:
         return self._hosts[name]
 
     def _drop_if_idle(self, host: Host) -> None:
-        if host.under_way == 0:
+        if host.under_way == 0 and (host.failures == 0 or len(self._hosts) > MAX_HOSTS):
             self._hosts.pop(host.name, None)
 
     def _jitter(self, delivery: Delivery) -> float:

@@ -19,7 +19,7 @@ BREAK_FOR = 30.0
 
 
 class Host:
-    """A host and port, while anything is under way to it."""
+    """A host and port, while anything is under way to it, or it has failed last."""
 
     __slots__ = ("_closes_at", "failures", "line", "name", "sending", "under_way")
 

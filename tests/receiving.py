@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 
 import httpx2
 
-from jobrunner import Webhooks
+from jobrunner import DeliveryView, JobHandle, JobRunner, Webhooks
 from jobrunner.webhooks import new_secret, verify
+from tests.simulation.loop import unix_now
 
 SECRET = new_secret()
 Reply = int | tuple[int, Mapping[str, str]] | Exception
@@ -139,3 +140,29 @@ async def listening(behave: Behave | bytes = b"", **options: Any) -> AsyncIterat
 def data_of(received: Received) -> Any:
     """Return the job that a request tells of."""
     return json.loads(received.body)["data"]
+
+
+def runner_telling(receiver: Receiver, *, runner: Any = None, **hooks: Any) -> JobRunner:
+    """Return a runner with a job type that ends at once."""
+    webhooks = receiver.webhooks(**hooks)
+    given = {"now": unix_now, "seed": 1, "webhooks": webhooks, "workers": 100, **(runner or {})}
+    made = JobRunner(**given)
+
+    @made.job
+    async def quick() -> None:
+        pass
+
+    return made
+
+
+async def run(runner: JobRunner, **options: Any) -> JobHandle[Any]:
+    """Return a job that has ended."""
+    job = await runner.submit("quick", **options)
+    await job.wait()
+    return job
+
+
+async def only(runner: JobRunner, job: JobHandle[Any]) -> DeliveryView:
+    """Return the one delivery of a job."""
+    (delivery,) = await runner.deliveries(job.id)
+    return delivery
