@@ -113,20 +113,25 @@ Behave = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Any]
 
 
 @asynccontextmanager
-async def listening(behave: Behave | bytes = b"", **options: Any) -> AsyncIterator[Listening]:
+async def listening(
+    behave: Behave | bytes = b"", *, head: bool = True, **options: Any
+) -> AsyncIterator[Listening]:
     """Listen on a free port; each connection gets these bytes once its head is read, or this."""
     heads: list[bytes] = []
+    connections: dict[asyncio.Task[Any], asyncio.StreamWriter] = {}
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connections[asyncio.current_task()] = writer  # type: ignore[index]  # it runs in one
         try:
-            heads.append(await reader.readuntil(b"\r\n\r\n"))
+            if head:
+                heads.append(await reader.readuntil(b"\r\n\r\n"))
             if isinstance(behave, bytes):
                 writer.write(behave)
                 await writer.drain()
             else:
                 await behave(reader, writer)
         except (OSError, asyncio.IncompleteReadError):
-            pass  # the other side has gone
+            pass  # the other side has gone, or the test is over
         finally:
             writer.close()
 
@@ -135,6 +140,10 @@ async def listening(behave: Behave | bytes = b"", **options: Any) -> AsyncIterat
         yield Listening(server.sockets[0].getsockname()[1], heads)
     finally:
         server.close()
+        for writer in connections.values():
+            writer.transport.abort()
+        if connections:
+            await asyncio.wait(connections)
 
 
 def data_of(received: Received) -> Any:
