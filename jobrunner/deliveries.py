@@ -28,6 +28,8 @@ class Delivery:
     """The URL, read."""
     event_at: float
     """When what it tells of happened."""
+    traceparent: str | None = None
+    """W3C Trace Context of the job, to be sent along."""
     body: bytes | None = None
     """What is sent, while it is under way."""
     status: DeliveryStatus = "pending"

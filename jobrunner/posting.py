@@ -128,7 +128,8 @@ class Poster:
 
         given = self._secret(delivery.url) if callable(self._secret) else self._secret
         timestamp = int(self._now())
-        return {
+        trace = {"traceparent": delivery.traceparent} if delivery.traceparent else {}
+        return trace | {
             "Host": delivery.target.authority,
             "Content-Type": "application/json",
             "User-Agent": f"jobrunner/{__version__}",

@@ -228,7 +228,8 @@ class Announcer:
         url = self._url_of(job)
         assert url is not None, "who is watched has a URL"
         message_id = f"msg_{job.id.removeprefix('job_')}_{event.seq}"
-        delivery = Delivery(message_id, job.id, kind, url, self.options.read(url), event.at)
+        target = self.options.read(url)
+        delivery = Delivery(message_id, job.id, kind, url, target, event.at, job.traceparent)
         if self._ledger.add(delivery):
             self._couriers.take(delivery, body_of(job, delivery))
 

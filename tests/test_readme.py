@@ -4,11 +4,19 @@ import inspect
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
+from starlette.applications import Starlette
+from starlette.routing import Route
+from starlette.testclient import TestClient
 
-from jobrunner import JobRunner, Limits, Retention, RetryPolicy
+from jobrunner import JobRunner, Limits, Retention, RetryPolicy, Webhooks
+from jobrunner.couriers import AT_ONCE, MAX_BYTES, MAX_UNDER_WAY
+from jobrunner.hosts import PER_HOST
+from jobrunner.signing import keys_of, new_secret, sign
 from jobrunner.web import create_app
 
 README = (Path(__file__).parent.parent / "README.md").read_text("utf-8")
@@ -49,6 +57,19 @@ asyncio.run(main())
     exec(compile(block + run, "README.md", "exec"), {"__name__": "readme"})
 
 
+def test_the_receiver_shown_tells_ours_from_others() -> None:
+    """It is what people copy; one that lets everybody in would be the worst line of all."""
+    block = next(block for block in BLOCKS if "WebhookRejected" in block)
+    shown: dict[str, Any] = {"__name__": "readme"}
+    exec(compile(block, "README.md", "exec"), shown)
+    app = Starlette(routes=[Route("/", shown["receive"], methods=["POST"])])
+    body, at = b'{"type":"job.failed","data":{"job_id":"job_1","result":null}}', int(time.time())
+    headers = {"webhook-id": "msg_1", "webhook-timestamp": str(at)}
+    for secret, status in (shown["SECRET"], 204), (new_secret(), 401):
+        headers["webhook-signature"] = sign(keys_of(secret), "msg_1", at, body)
+        assert TestClient(app).post("/", content=body, headers=headers).status_code == status
+
+
 def test_the_defaults_in_the_table_are_the_defaults() -> None:
     """A table that is wrong is worse than none."""
     runner = inspect.signature(JobRunner).parameters
@@ -73,6 +94,13 @@ def test_the_defaults_in_the_table_are_the_defaults() -> None:
     assert (limits.max_params, limits.max_metadata, limits.max_result) == (2**18, 2**14, 2**20)
     assert stated["events of a job, their text"] == f"{limits.max_events:,}, 5 MB"
     assert limits.max_text == 5_000_000
+    tries = ", ".join(f"{seconds:g}" for seconds in Webhooks(new_secret()).schedule)
+    assert stated["a webhook's tries, seconds before each at most"] == tries
+    assert stated["time of a try"] == f"{Webhooks(new_secret()).timeout:g} s"
+    assert stated["tries at once"] == f"{AT_ONCE}, {PER_HOST} of them at one host"
+    assert stated["webhooks under way"].startswith(f"{MAX_UNDER_WAY:,}, ")
+    assert MAX_BYTES == 2**26
+    assert stated["webhooks remembered after their end"] == f"{Webhooks(new_secret()).max_kept:,}"
     streams = inspect.signature(create_app).parameters["max_streams"].default
     assert stated["open streams"] == f"{streams:,}"
 

@@ -136,6 +136,19 @@ async def test_what_fits_without_the_result_keeps_its_params() -> None:
     assert cut["params"] == {"word": "x", "times": 20_000}
 
 
+@virtual_time
+async def test_the_trace_of_a_job_goes_on_at_its_receiver() -> None:
+    """Who looks for where the time went follows one id through all services (W3C)."""
+    receiver = Receiver()
+    trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    async with new_runner(receiver) as runner:
+        await runner.submit("echo", traceparent=trace)
+        await settled(runner)
+        await runner.submit("echo")
+        await settled(runner)
+    assert [r.headers.get("traceparent") for r in receiver.received] == [trace, None]
+
+
 # --- where it goes ------------------------------------------------------------------------------
 
 
