@@ -24,6 +24,7 @@ from .web import create_app
 from .web.app import MAX_STREAMS
 from .web.problems import problem_response
 from .web.security import LOCAL_HOSTS
+from .web.sockets import MAX_FRAME
 
 logger = logging.getLogger("jobrunner.server")
 
@@ -99,6 +100,8 @@ class Server(uvicorn.Server):
             access_log=False,
             server_header=False,
             timeout_graceful_shutdown=2 * LAST_BYTES,
+            ws_max_size=MAX_FRAME,
+            ws_per_message_deflate=False,  # 40 kB for each socket
         )
         super().__init__(config)
 
@@ -159,12 +162,24 @@ class Server(uvicorn.Server):
         self.force_exit = False  # the jobs have hurried; uvicorn would break what is being sent
         last = asyncio.get_running_loop().call_later(LAST_BYTES, self._drop_connections)
         try:
+            await self._end_sockets()
             await super().shutdown(sockets)
         finally:
             last.cancel()
             self._drop_connections()
         if self.force_exit:  # uvicorn leaves it out then, and logs a traceback of what it left
             await self.lifespan.shutdown()
+
+    async def _end_sockets(self) -> None:
+        """Let WebSockets say their last frames: uvicorn would cut them off before."""
+        kind = self.config.ws_protocol_class
+        connections = list(self.server_state.connections)
+        if kind is not None and any(isinstance(each, kind) for each in connections):
+            for connection in connections:
+                if not isinstance(connection, kind):
+                    connection.shutdown()
+            if self.server_state.tasks:
+                await asyncio.wait(self.server_state.tasks, timeout=LAST_BYTES)
 
     def _drop_connections(self) -> None:
         """Give up clients that take nothing, or have more to say: each would keep the server."""

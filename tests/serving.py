@@ -134,10 +134,10 @@ def connect(url: str, **options: Any) -> httpx2.AsyncClient:
 
 
 @asynccontextmanager
-async def listening(app: Any) -> AsyncIterator[str]:
-    """Serve any ASGI app on a free port, and yield its URL."""
+async def listening(app: Any, **options: Any) -> AsyncIterator[str]:
+    """Serve any ASGI app on a free port, and yield its URL; the options are uvicorn's."""
     config = uvicorn.Config(app, log_config=None, log_level="warning", port=0,
-                            timeout_graceful_shutdown=1)  # fmt: skip
+                            timeout_graceful_shutdown=1, **options)  # fmt: skip
     server = uvicorn.Server(config)
     ready = asyncio.Event()
     startup = server.startup

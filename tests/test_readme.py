@@ -102,7 +102,7 @@ def test_the_defaults_in_the_table_are_the_defaults() -> None:
     assert MAX_BYTES == 2**26
     assert stated["webhooks remembered after their end"] == f"{Webhooks(new_secret()).max_kept:,}"
     streams = inspect.signature(create_app).parameters["max_streams"].default
-    assert stated["open streams"] == f"{streams:,}"
+    assert stated["open streams and WebSockets"] == f"{streams:,}"
 
 
 def test_the_test_command_is_the_one_that_is_checked() -> None:

@@ -12,7 +12,7 @@ import pytest
 from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection
 from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
-from starlette.testclient import TestClient
+from starlette.testclient import TestClient, WebSocketDenialResponse
 from starlette.websockets import WebSocketDisconnect
 
 from jobrunner import InvalidOption, JobNotFound, JobRunner
@@ -128,7 +128,9 @@ def door() -> Iterator[Door]:
 
 APP = make_door()[0]
 CASES = list(cases(APP.routes))
-SOCKETS = [route.path for route in APP.routes if isinstance(route, WebSocketRoute)]
+SOCKETS = [
+    route.path.replace(":path", "") for route in APP.routes if isinstance(route, WebSocketRoute)
+]
 IDS = [f"{case.method} {case.path}" for case in CASES]
 STATES = ["live", "final", "gone"]
 UNKNOWN = "job_00000000000000000000000000000000"
@@ -136,7 +138,8 @@ UNKNOWN = "job_00000000000000000000000000000000"
 
 def ids_of(case_path: str, job_id: str) -> dict[str, str]:
     """Return an id for each place in the path; for a new kind of id, say here whose it is."""
-    made = {"job_id": job_id, "delivery_id": f"msg_{job_id.removeprefix('job_')}_3"}
+    delivery_id = f"msg_{job_id.removeprefix('job_')}_3"
+    made = {"job_id": job_id, "delivery_id": delivery_id, "session_id": "s"}
     return {name: made[name] for name in re.findall(r"\{(\w+)[^}]*\}", case_path)}
 
 
@@ -200,7 +203,9 @@ def test_another_owner_can_t_tell_a_job_from_none(door: Door, case: Case, state:
 def closed(door: Door, path: str, who: str | None) -> int:
     """Return the code with which a WebSocket is closed before anything is said; 0 if it isn't."""
     try:
-        with door.client.websocket_connect(path, headers=key_of(who)):
+        with door.client.websocket_connect(path, headers=key_of(who)) as socket:
+            socket.send_text("?")  # is answered by an error, where one is heard
+            socket.receive_json()
             return 0
     except WebSocketDisconnect as error:
         return error.code
@@ -303,9 +308,9 @@ def test_auth_may_refuse_in_its_own_words() -> None:
             True,
             "unpaid",
         )
-        with pytest.raises(WebSocketDisconnect) as refused:
+        with pytest.raises(WebSocketDenialResponse) as refused:
             client.websocket_connect("/ws/s1").__enter__()
-    assert refused.value.code == 4403
+    assert (refused.value.status_code, refused.value.headers["x-why"]) == (403, "unpaid")
 
 
 @pytest.mark.parametrize("auth", [True, 1, b"secret", ["secret"]], ids=repr)

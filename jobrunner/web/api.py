@@ -9,7 +9,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import to_json
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 
 from ..deliveries import DeliveryView
@@ -127,7 +127,7 @@ class Api:
             page = self.runner.page(limit=limit, cursor=query.pop("cursor", None), **query)
         except InvalidOption as error:
             raise Problem(400, "invalid-query", str(error)) from None
-        jobs = b",".join(self._json(request, job) for job in page.jobs)
+        jobs = b",".join(self.json(request, job) for job in page.jobs)
         headers = dict(NO_STORE)
         if page.next_cursor is not None:
             url = request.url.include_query_params(cursor=page.next_cursor)
@@ -187,7 +187,7 @@ class Api:
         after = _cursor(request)
         if job.log.closed and after is not None and after >= job.log.last:
             return Response(status_code=204)
-        source = job_source(job, lambda: self._json(request, job))
+        source = job_source(job, lambda: self.json(request, job))
         return EventStream(source, after=after, places=self.places)
 
     async def events(self, request: Request) -> Response:
@@ -265,12 +265,13 @@ class Api:
         if waited is not None:
             sent["Preference-Applied"] = f"wait={waited}"
         status = 200 if job.is_final else unfinished
-        return Response(self._json(request, job), status, sent, "application/json")
+        return Response(self.json(request, job), status, sent, "application/json")
 
-    def _json(self, request: Request, job: Job) -> bytes:
+    def json(self, request: HTTPConnection, job: Job) -> bytes:
+        """Return a job as whoever asks sees it."""
         return view_json(job, links=self._links(request, job), debug=self._debug)
 
-    def _links(self, request: Request, job: Job) -> dict[str, str]:
+    def _links(self, request: HTTPConnection, job: Job) -> dict[str, str]:
         self_link = f"{request.scope.get('root_path', '')}/jobs/{job.id}"
         links = {"self": self_link, "stream": f"{self_link}/stream"}
         return links if job.is_final else links | {"cancel": f"{self_link}/cancel"}

@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Mount, Route
+from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
 
 from .. import errors
@@ -26,6 +26,8 @@ from .openapi import openapi_document
 from .owners import Auth, OwnedRunner
 from .problems import http_problem, problem_response
 from .security import LOCAL_HOSTS, Guard
+from .sessions import SessionIndex
+from .sockets import Sockets
 
 STATUS: dict[type[errors.JobRunnerError], int] = {
     errors.JobNotFound: 404,
@@ -81,7 +83,7 @@ def create_app(
         allowed_hosts: Host names the app is reached by, without a port; `*` for any. One name may
             be given as it is.
         debug: Whether errors carry tracebacks.
-        max_streams: How many event streams may be open at once.
+        max_streams: How many event streams and WebSockets may be open at once.
 
     Raises:
         InvalidOption: The token is empty, or has characters that headers can't carry; or `auth` is
@@ -99,8 +101,9 @@ def create_app(
         )
     hosts = (allowed_hosts,) if isinstance(allowed_hosts, str) else tuple(allowed_hosts)
     owned = OwnedRunner(runner, owners=callable(auth))
+    api = Api(owned, debug=debug, max_streams=max_streams)
     return Starlette(
-        routes=_routes(Api(owned, debug=debug, max_streams=max_streams)),
+        routes=_routes(api, Sockets(owned, SessionIndex(runner), api.places, api.json)),
         middleware=[Middleware(Guard, auth=auth, allowed_hosts=hosts)],
         exception_handlers={
             errors.JobRunnerError: _runner_error,
@@ -111,7 +114,7 @@ def create_app(
     )
 
 
-def _routes(api: Api) -> list[BaseRoute]:
+def _routes(api: Api, sockets: Sockets) -> list[BaseRoute]:
     return [
         _resource("/jobs", GET=api.list, POST=api.submit),
         _resource("/retry", POST=api.retry_failed),
@@ -123,6 +126,8 @@ def _routes(api: Api) -> list[BaseRoute]:
         _resource("/jobs/{job_id}/stream", GET=api.stream),
         _resource("/jobs/{job_id}/deliveries", GET=api.deliveries),
         _resource("/jobs/{job_id}/deliveries/{delivery_id}/resend", POST=api.resend),
+        WebSocketRoute("/jobs/{job_id}/ws", sockets.job),
+        WebSocketRoute("/ws/{session_id:path}", sockets.session),
         _resource("/events", GET=api.events),
         _resource("/types", GET=api.types),
         _resource("/healthz", GET=api.healthz),

@@ -33,9 +33,16 @@ async def read_json(request: Request) -> Any:
             RFC 8259 and RFC 7493 want it.
     """
     raw = await _read(request)
-    if not raw.strip():
-        return {}
-    _check_depth(raw)
+    return parse_json(raw, what="the body") if raw.strip() else {}
+
+
+def parse_json(raw: bytes, *, what: str) -> Any:
+    """Return JSON values; `what` they are is said when they are none.
+
+    Raises:
+        Problem: 400 when it isn't JSON as RFC 8259 and RFC 7493 want it.
+    """
+    _check_depth(raw, what)
     try:
         value = json.loads(
             raw.decode("utf-8"),
@@ -47,7 +54,7 @@ async def read_json(request: Request) -> Any:
         if b"\\u" in raw:
             json.dumps(value, ensure_ascii=False).encode("utf-8")  # a lone surrogate fails here
     except ValueError as error:
-        raise Problem(400, "invalid-json", f"the body is not JSON: {_reason(error)}") from None
+        raise Problem(400, "invalid-json", f"{what} is not JSON: {_reason(error)}") from None
     return value
 
 
@@ -69,12 +76,12 @@ async def _read(request: Request) -> bytes:
     return b"".join(chunks)
 
 
-def _check_depth(raw: bytes) -> None:
+def _check_depth(raw: bytes, what: str) -> None:
     depth = 0
     for bracket in _BRACKETS.finditer(_STRINGS.sub(b"", raw)):
         depth += 1 if bracket[0] in b"[{" else -1
         if depth > MAX_DEPTH:
-            raise Problem(400, "invalid-json", f"the body is nested over {MAX_DEPTH} levels deep")
+            raise Problem(400, "invalid-json", f"{what} is nested over {MAX_DEPTH} levels deep")
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -58,8 +58,7 @@ class Guard:
         if scope["type"] == "http":
             await app(scope, receive, _careful(send))
         elif isinstance(app, Response):
-            code = 4401 if app.status_code == 401 else 4403
-            await send({"type": "websocket.close", "code": code, "reason": "not allowed"})
+            await _refuse(app, scope, receive, send)
         else:
             await app(scope, receive, send)
 
@@ -153,6 +152,22 @@ class Guard:
         answer = RedirectResponse(home, status_code=303, headers={"Cache-Control": "no-store"})
         answer.set_cookie(self._cookie, token, path=home, httponly=True, samesite="strict")
         return answer
+
+
+async def _refuse(answer: Response, scope: Scope, receive: Receive, send: Send) -> None:
+    """Refuse a WebSocket: before its handshake, or, where a new token helps, with a code.
+
+    A browser tells a page nothing of a handshake that fails, so that it could not tell a token
+    that has changed from a server that is down. Nothing is heard, and nothing said but the code.
+    """
+    if answer.status_code == 401:
+        await receive()  # the client's `websocket.connect`
+        await send({"type": "websocket.accept"})
+        await send({"type": "websocket.close", "code": 4401, "reason": "a token is needed"})
+    elif "websocket.http.response" in scope.get("extensions", {}):
+        await answer(scope, receive, send)
+    else:
+        await send({"type": "websocket.close", "code": 4403, "reason": "not allowed"})
 
 
 async def _owner(auth: Callable[[HTTPConnection], Any], scope: Scope) -> str:
