@@ -116,10 +116,8 @@ class Poster:
 
     async def _post(self, delivery: Delivery, body: bytes) -> Answer:
         target = delivery.target
-        transport = await self._transport()
         found = await addresses_of(target, self._resolve, allow_private=self._allow_private)
-        headers = self._headers(delivery, body)
-        response = await self._first(transport, found, target, headers, body)
+        response = await self._first(found, target, self._headers(delivery, body), body)
         await response.aclose()  # without its body, so the connection is closed
         return self._answer(response)
 
@@ -139,33 +137,29 @@ class Poster:
         }
 
     async def _first(
-        self,
-        transport: "httpx2.AsyncBaseTransport",
-        addresses: Sequence[str],
-        target: Target,
-        headers: dict[str, str],
-        body: bytes,
+        self, addresses: Sequence[str], target: Target, headers: dict[str, str], body: bytes
     ) -> "httpx2.Response":
         """Return the answer of the first address that a connection can be made to."""
         import httpx2  # not for everybody to load
 
-        for left in range(len(addresses), 0, -1):
-            url = httpx2.URL(
-                scheme=target.scheme,
-                host=addresses[-left],
-                port=target.port,
-                raw_path=target.path.encode("ascii"),
-            )
-            share = {"connect": self._timeout / left}
-            known_as = {"sni_hostname": target.host.rstrip("."), "timeout": share}
-            request = httpx2.Request("POST", url, headers=headers, content=body,
-                                     extensions=known_as)  # fmt: skip
+        share = self._timeout / len(addresses)
+        for address in addresses[:-1]:
             try:
-                return await transport.handle_async_request(request)
+                return await self._send(address, target, headers, body, share)
             except (httpx2.ConnectError, httpx2.ConnectTimeout):
-                if left == 1:
-                    raise
-        raise AssertionError("there is at least one address")
+                pass  # many a host has an IPv6 address, and many a machine has no IPv6
+        return await self._send(addresses[-1], target, headers, body, self._timeout)
+
+    async def _send(
+        self, address: str, target: Target, headers: dict[str, str], body: bytes, connect: float
+    ) -> "httpx2.Response":
+        import httpx2  # not for everybody to load
+
+        path = target.path.encode("ascii")
+        url = httpx2.URL(scheme=target.scheme, host=address, port=target.port, raw_path=path)
+        named = {"sni_hostname": target.host.rstrip("."), "timeout": {"connect": connect}}
+        request = httpx2.Request("POST", url, headers=headers, content=body, extensions=named)
+        return await (await self._transport()).handle_async_request(request)
 
     def _answer(self, response: "httpx2.Response") -> Answer:
         import httpx2  # not for everybody to load

@@ -179,7 +179,7 @@ class Announcer:
 
     async def _follow(self) -> None:
         feed = self._store.feed
-        while not feed.closed:
+        while True:
             await feed.wait(self._read)
             self._step()
             await asyncio.sleep(0)  # others have a turn, however much there is to read
@@ -228,10 +228,11 @@ class Announcer:
         url = self._url_of(job)
         assert url is not None, "who is watched has a URL"
         message_id = f"msg_{job.id.removeprefix('job_')}_{event.seq}"
-        target = self.options.read(url)
+        target = parse_url(url)  # whether it may be posted to is asked by whoever does so
         delivery = Delivery(message_id, job.id, kind, url, target, event.at, job.traceparent)
+        body = body_of(job, delivery)
         if self._ledger.add(delivery):
-            self._couriers.take(delivery, body_of(job, delivery))
+            self._couriers.take(delivery, body)
 
     def _catch_up(self) -> None:
         """See from the jobs themselves what the feed no longer has; what is seen twice is one."""
@@ -269,18 +270,18 @@ class Announcer:
             pass
         await self._couriers.stop(timeout)
         await self._poster.close()
-        if self._reader is not None:
-            self._reader.cancel()
-            await asyncio.wait([self._reader], timeout=0)
+        assert self._reader is not None, "what stops has been opened"
+        self._reader.cancel()
+        await asyncio.wait([self._reader], timeout=0)
 
     def close(self) -> None:
         """Let go of the loop; what isn't delivered is kept until `open`."""
         while self._step():
             pass
         self._couriers.close()
-        if self._reader is not None:
-            self._reader.cancel()
-            self._reader = None
+        assert self._reader is not None, "what is closed has been opened"
+        self._reader.cancel()
+        self._reader = None
 
 
 def needed(webhooks: Announcer | None) -> Announcer:
@@ -300,7 +301,7 @@ def needed(webhooks: Announcer | None) -> Announcer:
 
 
 def body_of(job: Job, delivery: Delivery) -> bytes:
-    """Return what is sent: the event, and the job as it stands now, cut down to 20 kB."""
+    """Return what is sent: the event, and the job as it stands now, within 20 kB if it can be."""
     at = iso(delivery.event_at) or ""
     head = b'{"type":"%b","timestamp":"%b","data":' % (delivery.event.encode(), at.encode())
     body = b""

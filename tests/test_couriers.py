@@ -221,3 +221,26 @@ async def test_a_stop_that_is_cancelled_keeps_what_is_left() -> None:
     async with runner:
         await asyncio.sleep(20.0)
         assert (await only(runner, job)).status == "delivered"
+
+
+@virtual_time
+async def test_what_ends_as_a_stop_is_cut_off_is_told_of_at_the_next_start() -> None:
+    """Nobody waits for a try by then; nothing is lost all the same."""
+    receiver = Receiver()
+    runner = runner_telling(receiver, runner={"shutdown_timeout": 50.0})
+
+    @runner.job
+    async def slow() -> None:
+        await asyncio.sleep(100.0)
+
+    await runner.__aenter__()
+    job = await runner.submit(slow)
+    await asyncio.sleep(1.0)
+    stopping = asyncio.create_task(runner.stop())
+    await asyncio.sleep(1.0)
+    stopping.cancel()
+    await asyncio.wait([stopping])
+    assert ((await only(runner, job)).status, receiver.received) == ("pending", [])
+    async with runner:
+        await asyncio.sleep(20.0)
+    assert [r.message["type"] for r in receiver.received] == ["job.failed"]

@@ -6,6 +6,8 @@ import logging
 import pytest
 
 from jobrunner import DeliveryNotFound
+from jobrunner.addresses import parse_url
+from jobrunner.deliveries import Delivery, Ledger
 from tests.receiving import Receiver, only, run, runner_telling
 from tests.simulation.loop import virtual_time
 
@@ -96,3 +98,14 @@ async def test_a_url_s_query_is_not_shown() -> None:
         await asyncio.sleep(1.0)
         seen = await only(runner, job)
     assert seen.url == "https://192.0.2.9:8443/a/b"
+
+
+def test_a_job_s_deliveries_are_forgotten_one_by_one() -> None:
+    """A job that asked a question has two; the first to end goes first."""
+    ledger = Ledger(1)
+    url = "https://192.0.2.1/"
+    made = [Delivery(f"msg_{n}", "job_1", "job.failed", url, parse_url(url), 0.0) for n in (1, 2)]
+    assert [ledger.add(delivery) for delivery in [*made, made[0]]] == [True, True, False]
+    ledger.end(made[0])
+    ledger.end(made[1])
+    assert ledger.of("job_1") == [made[1]]

@@ -207,6 +207,17 @@ async def test_the_backlog_is_bounded_and_no_host_takes_it_all(
 
 
 @virtual_time
+async def test_what_comes_while_nothing_is_sent_waits() -> None:
+    """A runner that has stopped may still see how its last jobs ended."""
+    async with couriers(Answer(204, None)) as post:
+        await post.stop(0.0)
+        assert (taken(post, 3, "https://192.0.2.1/"), len(post)) == (3, 3)
+        post.open()
+        await asyncio.sleep(1.0)
+        assert (len(post), post.outcomes) == (0, {"delivered": 3})
+
+
+@virtual_time
 async def test_bodies_are_bounded_together() -> None:
     """Ten thousand of 20 kB each would be 200 MB."""
     half = bytes(MAX_BYTES // 2)

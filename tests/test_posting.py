@@ -210,6 +210,22 @@ async def test_the_checked_address_is_connected_to_under_the_host_s_own_name() -
         assert refused.error is not None and "CERTIFICATE_VERIFY_FAILED" in refused.error
 
 
+async def test_the_first_tries_share_one_transport() -> None:
+    """Certificates take their time to load; nobody should do so twice."""
+    runner = JobRunner(webhooks=Webhooks(SECRET, allow_private=True))
+
+    @runner.job
+    async def quick() -> None:
+        pass
+
+    async with listening(THANKS) as got, runner:
+        jobs = [await runner.submit(quick, webhook_url=got.url()) for _ in range(4)]
+        for job in jobs:
+            await job.wait()
+        await runner.stop()
+    assert len(got.heads) == 4
+
+
 async def test_another_address_is_tried_when_one_can_t_be_connected_to() -> None:
     """Many a host has an IPv6 address, and many a machine has no IPv6."""
     resolve = resolver({"receiver.test": ["::1 127.0.0.1"]})

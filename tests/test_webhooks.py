@@ -137,6 +137,22 @@ async def test_what_fits_without_the_result_keeps_its_params() -> None:
 
 
 @virtual_time
+async def test_what_can_t_be_cut_down_is_sent_all_the_same() -> None:
+    """A long error message is what the receiver needs most."""
+    receiver = Receiver()
+    runner = new_runner(receiver)
+
+    @runner.job
+    async def burst() -> None:
+        raise PermanentError("\0" * 8_000)
+
+    async with runner:
+        await (await runner.submit(burst)).wait()
+        await settled(runner)
+    assert len(data_of(receiver.received[0])["error"]["detail"]) == 8_000
+
+
+@virtual_time
 async def test_the_trace_of_a_job_goes_on_at_its_receiver() -> None:
     """Who looks for where the time went follows one id through all services (W3C)."""
     receiver = Receiver()
@@ -306,7 +322,7 @@ async def test_a_job_that_waits_for_a_person_is_told_of() -> None:
     receiver = Receiver()
     timers = Timers()
     timers.open(asyncio.get_running_loop())
-    store = JobStore(retention=Retention(), max_feed=100, now=unix_now, timers=timers)
+    store = JobStore(retention=Retention(), max_feed=2, now=unix_now, timers=timers)
     options = receiver.webhooks()
     hooks = Announcer(options, store=store, timers=timers, now=unix_now, random=Random(1))
     hooks.open()
@@ -315,6 +331,9 @@ async def test_a_job_that_waits_for_a_person_is_told_of() -> None:
     await asyncio.sleep(1.0)
     store.save(job, "progress", {"percent": 1})
     store.save(job, "status", {"status": JobStatus.INPUT_REQUIRED})
+    await asyncio.sleep(1.0)
+    for percent in range(5):  # more than the feed keeps: all of the job is read again
+        store.save(job, "progress", {"percent": percent})
     await asyncio.sleep(1.0)
     await hooks.stop(1.0)
     hooks.close()
