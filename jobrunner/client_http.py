@@ -122,7 +122,7 @@ class Http:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._client = httpx2.AsyncClient(
             base_url=self.url,
-            headers=authorization(token or token_in_url) | dict(headers or {}),
+            headers=authorization(token_in_url if token is None else token) | dict(headers or {}),
             timeout=self.timeout,
             limits=httpx2.Limits(
                 max_connections=MAX_CONNECTIONS, max_keepalive_connections=MAX_IDLE
