@@ -40,6 +40,8 @@ class ClientOptions(TypedDict, total=False):
     """Jobs of the type with the same key are limited together; instead of the type's own."""
     on_duplicate: Literal["enqueue", "join", "replace", "reject"]
     """What to do while a job with the same concurrency key is live; instead of the type's own."""
+    webhook_url: str
+    """Where to post that the job has ended; the type's or the runner's URL if not given."""
     metadata: Mapping[str, Any]
     """JSON values to keep with the job."""
     idempotency_key: str
