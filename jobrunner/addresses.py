@@ -126,10 +126,10 @@ def is_public(address: str) -> bool:
     return not any(read in network for network in _RESERVED_V6)
 
 
-def check_literal(target: Target, *, allow_private: bool) -> None:
+def check_literal(target: Target, *, allow_private: bool, option: str = "webhook_url") -> None:
     """Raise InvalidOption when the host is an address that isn't public; names are no addresses."""
     if (address := _literal(target.host)) is not None:
-        _check([address], allow_private)
+        _check([address], allow_private, option)
 
 
 async def addresses_of(target: Target, resolve: Resolve, *, allow_private: bool) -> list[str]:
@@ -147,14 +147,14 @@ async def addresses_of(target: Target, resolve: Resolve, *, allow_private: bool)
         found = list(dict.fromkeys(await resolve(target.host, target.port)))[:MAX_ADDRESSES]
     if not found:
         raise OSError(f"{target.host} has no address")
-    _check(found, allow_private)
+    _check(found, allow_private, "webhook_url")
     return found
 
 
-def _check(addresses: Sequence[str], allow_private: bool) -> None:
+def _check(addresses: Sequence[str], allow_private: bool, option: str) -> None:
     if not allow_private and not all(is_public(address) for address in addresses):
         raise _refused(
-            "webhook_url",
+            option,
             "leads to an address that isn't public; for local development there is "
             "Webhooks(allow_private=True)",
         )

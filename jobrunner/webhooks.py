@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from contextvars import Context
 from dataclasses import dataclass, field
 from random import Random
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from .addresses import Resolve, Target, check_literal, parse_url
 from .couriers import Couriers
@@ -106,7 +106,7 @@ class Webhooks:
             InvalidOption: It can't be read in one way only, or has an address that isn't public.
         """
         target = parse_url(url, option=option)
-        check_literal(target, allow_private=self.allow_private)
+        check_literal(target, allow_private=self.allow_private, option=option)
         return target
 
 
@@ -305,8 +305,13 @@ def body_of(job: Job, delivery: Delivery) -> bytes:
     at = iso(delivery.event_at) or ""
     head = b'{"type":"%b","timestamp":"%b","data":' % (delivery.event.encode(), at.encode())
     body = b""
-    for left_out in ((), ("result",), ("result", "params", "metadata")):
+    for left_out in _CUTS[len(job.result or b"") > MAX_BODY :]:
         body = b"%b%b}" % (head, view_json(job, links={}, leave_out=left_out))
         if len(body) <= MAX_BODY:
             break
     return body
+
+
+_CUTS: Sequence[tuple[Literal["result", "params", "metadata"], ...]] = (
+    (), ("result",), ("result", "params", "metadata")
+)  # fmt: skip

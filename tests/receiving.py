@@ -8,7 +8,14 @@ from typing import Any, NamedTuple
 
 import httpx2
 
-from jobrunner import DeliveryView, JobHandle, JobRunner, Webhooks
+from jobrunner import (
+    DeliveryView,
+    JobHandle,
+    JobRunner,
+    PermanentError,
+    RetryPolicy,
+    Webhooks,
+)
 from jobrunner.webhooks import new_secret, verify
 from tests.simulation.loop import unix_now
 
@@ -175,3 +182,26 @@ async def only(runner: JobRunner, job: JobHandle[Any]) -> DeliveryView:
     """Return the one delivery of a job."""
     (delivery,) = await runner.deliveries(job.id)
     return delivery
+
+
+def runner_with_webhooks(receiver: Receiver, *, hooks: Any = None, **options: Any) -> JobRunner:
+    """Return a runner whose jobs' events go to the receiver."""
+    webhooks = receiver.webhooks(**(hooks or {}))
+    runner = JobRunner(**{"now": unix_now, "seed": 1, "webhooks": webhooks, **options})
+
+    @runner.job
+    async def echo(value: Any = None, seconds: float = 0.0) -> Any:
+        await asyncio.sleep(seconds)
+        return value
+
+    @runner.job(retry=RetryPolicy(max_attempts=2))
+    async def fail(permanent: bool = True) -> None:
+        raise PermanentError("no") if permanent else OSError("down")
+
+    return runner
+
+
+async def settled(runner: JobRunner) -> None:
+    """Let the time of the whole schedule pass."""
+    await asyncio.sleep(5_000.0)
+    assert "pending" not in runner.stats().webhooks

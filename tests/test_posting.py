@@ -226,6 +226,17 @@ async def test_the_first_tries_share_one_transport() -> None:
     assert len(got.heads) == 4
 
 
+async def test_certificates_of_the_environment_are_not_trusted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Who can set a variable shouldn't be able to read along."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(CERTIFICATE))
+    resolve = resolver({"receiver.test": ["127.0.0.1"]})
+    async with listening(THANKS, ssl=tls_server([])) as got:
+        seen = await told(got.url("https", "receiver.test"), resolve=resolve, transport=None)
+    assert seen.error is not None and "CERTIFICATE_VERIFY_FAILED" in seen.error
+
+
 async def test_another_address_is_tried_when_one_can_t_be_connected_to() -> None:
     """Many a host has an IPv6 address, and many a machine has no IPv6."""
     resolve = resolver({"receiver.test": ["::1 127.0.0.1"]})

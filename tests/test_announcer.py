@@ -1,0 +1,153 @@
+"""One reader of the feed tells of all jobs, of each event once."""
+
+import asyncio
+from random import Random
+
+import pytest
+
+from jobrunner import (
+    DeliveryNotFound,
+    JobNotFound,
+    JobRunner,
+    JobStatus,
+    Limits,
+    Retention,
+)
+from jobrunner.store import JobStore
+from jobrunner.timers import Timers
+from jobrunner.webhooks import Announcer
+from tests.receiving import Receiver, data_of, runner_with_webhooks, settled
+from tests.records import make_job
+from tests.simulation.loop import unix_now, virtual_time
+
+
+async def quiet() -> None:
+    """End at once."""
+
+
+@virtual_time
+async def test_a_job_that_is_pruned_at_once_is_told_of() -> None:
+    """What is kept afterwards has nothing to do with who was promised a call."""
+    receiver = Receiver()
+    async with runner_with_webhooks(receiver, retention=Retention(max_jobs=0)) as runner:
+        job = await runner.submit("echo", {"value": 7})
+        await job.wait()
+        await settled(runner)
+        with pytest.raises(LookupError):
+            await runner.deliveries(job.id)
+    assert data_of(receiver.received[0])["result"] == 7
+
+
+@virtual_time
+async def test_a_feed_that_overflows_loses_no_event() -> None:
+    """It is bounded, and a thousand jobs may end in one step; each is told of, and once."""
+    receiver = Receiver()
+    async with runner_with_webhooks(receiver, limits=Limits(max_feed=5), workers=1) as runner:
+        early = [await runner.submit("echo", delay=100.0) for _ in range(20)]
+        await asyncio.sleep(1.0)
+        late = [await runner.submit("echo", delay=200.0) for _ in range(120)]
+        for job in early:
+            await job.cancel()
+        await late[0].cancel()
+        await settled(runner)
+        ended = {r.message["data"]["job_id"]: r.message["type"] for r in receiver.received}
+    assert len(receiver.received) == len(ended) == 140
+    cancelled = {job.id for job in [*early, late[0]]}
+    assert {job_id for job_id, kind in ended.items() if kind == "job.cancelled"} == cancelled
+
+
+@virtual_time
+async def test_a_job_that_nobody_could_see_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """Come, ended and pruned in one step: the one case that isn't told of, and it is said."""
+    receiver = Receiver()
+    async with runner_with_webhooks(receiver, retention=Retention(max_jobs=0)) as runner:
+        job = await runner.submit("echo", delay=100.0)
+        await job.cancel()
+        await settled(runner)
+    said = f"job {job.id} is not told of: it was pruned before anybody saw it"
+    assert (receiver.received, caplog.messages) == ([], [said])
+
+
+@virtual_time
+async def test_what_happens_while_the_runner_stops_is_not_forgotten() -> None:
+    """The second start tells of it, without having seen it happen."""
+    receiver = Receiver(seconds=1.0)
+    runner = runner_with_webhooks(receiver, cancel_grace=0.0, shutdown_timeout=0.0)
+    async with runner:
+        jobs = [await runner.submit("echo", delay=100.0) for _ in range(9)]
+    assert receiver.sending == 0
+    async with runner:
+        await settled(runner)
+    told = {r.message["data"]["job_id"] for r in receiver.received[-9:]}
+    assert told == {job.id for job in jobs}
+
+
+@virtual_time
+async def test_a_job_that_waits_for_a_person_is_told_of() -> None:
+    """Whoever is to answer has to hear of the question."""
+    receiver = Receiver()
+    timers = Timers()
+    timers.open(asyncio.get_running_loop())
+    store = JobStore(retention=Retention(), max_feed=2, now=unix_now, timers=timers)
+    options = receiver.webhooks()
+    hooks = Announcer(options, store=store, timers=timers, now=unix_now, random=Random(1))
+    hooks.open()
+    job = make_job()
+    store.add(job, {"status": job.status, "attempt": 0})
+    await asyncio.sleep(1.0)
+    store.save(job, "progress", {"percent": 1})
+    store.save(job, "status", {"status": JobStatus.INPUT_REQUIRED})
+    await asyncio.sleep(1.0)
+    for percent in range(5):  # more than the feed keeps: all of the job is read again
+        store.save(job, "progress", {"percent": percent})
+    await asyncio.sleep(1.0)
+    await hooks.stop(1.0)
+    hooks.close()
+    timers.close()
+    (request,) = receiver.received
+    assert request.message["type"] == "job.input_required"
+    assert request.headers["webhook-id"].endswith("_3")
+
+
+@virtual_time
+async def test_a_fault_over_one_job_ends_nobody_else_s_webhooks(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """One reader reads for all (T17)."""
+    receiver = Receiver()
+    async with runner_with_webhooks(receiver) as runner:
+        broken = await runner.submit("echo", delay=100.0)
+        record = runner.record(broken.id)
+        record.metadata = {"no JSON": object()}
+        await broken.wait()
+        well = await runner.submit("echo")
+        await settled(runner)
+    assert [data_of(r)["job_id"] for r in receiver.received] == [well.id]
+    assert caplog.messages == [f"job {broken.id} is not told of"]
+
+
+@virtual_time
+async def test_a_job_without_a_url_costs_no_delivery() -> None:
+    """Most jobs have somebody who waits for them."""
+    receiver = Receiver()
+    async with runner_with_webhooks(receiver, hooks={"url": None}) as runner:
+        job = await runner.submit("echo")
+        await job.wait()
+        await settled(runner)
+        assert (await runner.deliveries(job.id), runner.stats().webhooks) == ([], {})
+    assert receiver.received == []
+
+
+@virtual_time
+async def test_a_runner_without_webhooks_has_no_deliveries() -> None:
+    """Asking is no error; sending again what isn't there is."""
+    runner = JobRunner(now=unix_now)
+    runner.job("quiet")(quiet)
+    async with runner:
+        job = await runner.submit("quiet")
+        await job.wait()
+        assert (await runner.deliveries(job.id), runner.stats().webhooks) == ([], {})
+        with pytest.raises(DeliveryNotFound, match="the runner has none"):
+            await runner.resend(job.id, "msg_1")
+        with pytest.raises(JobNotFound):
+            await runner.deliveries("job_0")
