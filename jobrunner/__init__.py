@@ -1,8 +1,12 @@
 """jobrunner: a single-process, asyncio, in-memory job runner for people who build AI agents."""
 
+from .batch_handles import BatchHandle, BatchItem
+from .batch_views import BatchView
 from .commands import CommandResult
 from .context import JobContext
 from .errors import (
+    BatchGone,
+    BatchNotFound,
     CommandFailed,
     CommandNotFound,
     DeliveryNotFound,
@@ -53,6 +57,11 @@ from .webhooks import DeliveryView, Webhooks
 __version__ = "0.1.0"
 
 __all__ = [
+    "BatchGone",
+    "BatchHandle",
+    "BatchItem",
+    "BatchNotFound",
+    "BatchView",
     "CommandFailed",
     "CommandNotFound",
     "CommandResult",

@@ -45,7 +45,7 @@ class Control:
         """End the job, or ask the attempt that runs to end; one that has ended stays as it is."""
         if job.is_final:
             return
-        note = None if note is None else clip(str(note), MAX_NOTE)
+        note = clip_note(note)
         now = self._now()
         first = jobs.request_cancel(job, now, reason, note)
         attempt = self._workers.attempts.get(job.id)
@@ -83,3 +83,8 @@ class Control:
 
     def _end(self, job: Job, reason: FailureReason, detail: str) -> None:
         self._endings.end_waiting(job, JobError.from_limit(reason, detail, attempt=job.attempt))
+
+
+def clip_note(note: str | None) -> str | None:
+    """Return what a canceller says, as much of it as is kept."""
+    return None if note is None else clip(str(note), MAX_NOTE)

@@ -19,6 +19,8 @@
     │   ├── QueueFull                 queue-full
     │   ├── DuplicateJob              duplicate-job
     │   ├── IdempotencyKeyReused      idempotency-key-reused
+    │   ├── BatchNotFound             batch-not-found
+    │   ├── BatchGone                 batch-gone
     │   ├── JobNotFound               job-not-found
     │   ├── JobGone                   job-gone
     │   ├── DeliveryNotFound          delivery-not-found
@@ -199,6 +201,18 @@ class IdempotencyKeyReused(RequestError):
     """An idempotency key came again with another request."""
 
     code = "idempotency-key-reused"
+
+
+class BatchNotFound(RequestError, LookupError):
+    """No batch has that id."""
+
+    code = "batch-not-found"
+
+
+class BatchGone(RequestError, LookupError):
+    """The batch was there, and has been pruned."""
+
+    code = "batch-gone"
 
 
 class JobNotFound(RequestError, LookupError):

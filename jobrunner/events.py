@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from functools import partial
 from typing import Any, Literal, NamedTuple, TypeAlias
 
-EventType: TypeAlias = Literal["status", "progress", "log", "output", "gap", "done"]
+EventType: TypeAlias = Literal["status", "progress", "log", "output", "item", "gap", "done"]
 
 
 _TEXTUAL = frozenset({"log", "output"})
@@ -24,7 +24,7 @@ class Event(NamedTuple):
     job_id: str
     """The job it happened to."""
     type: EventType
-    """What happened; `done` is the last event of every job."""
+    """What happened; `done` is the last event of every job, `item` a job's end in its batch."""
     at: float
     """When, in unix seconds."""
     data: Mapping[str, Any]

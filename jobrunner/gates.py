@@ -1,4 +1,4 @@
-"""Limits of job types: how many jobs run together, and how many attempts start in a time.
+"""Limits of types and batches: how many jobs run together, how many attempts start in a time.
 
 A gate holds back the jobs that can't pass it now, in the queue's order, and calls the next one
 when it opens. Nobody polls, and no worker is held: a job that was called goes through the queue
@@ -11,8 +11,8 @@ again, where one that is more urgent may overtake it.
 
 import heapq
 from collections import deque
-from collections.abc import Callable
-from typing import Protocol, TypeAlias
+from collections.abc import Callable, Iterator
+from typing import Literal, Protocol, TypeAlias
 
 from .jobs import Job
 from .options import RateLimit, TypeOptions
@@ -21,6 +21,8 @@ from .timers import Timer, Timers
 Entry: TypeAlias = tuple[float, int, Job]
 """Rank, number, job: as the queue orders them."""
 Call: TypeAlias = Callable[[Entry], None]
+Key: TypeAlias = tuple[Literal["key", "batch"], str]
+"""A concurrency key, or the id of a batch."""
 
 
 class Bound(Protocol):
@@ -139,12 +141,12 @@ class Gate:
 
 
 class TypeGates:
-    """The gates of one job type: of the type, of each concurrency key, and of its rate."""
+    """The gates of one job type: of the type, each concurrency key, each batch, and its rate."""
 
     def __init__(self, options: TypeOptions, timers: Timers, call: Call) -> None:
         self._call = call
         self._per_key = options.max_per_key
-        self._keys: dict[str, Gate] = {}
+        self._keys: dict[Key, Gate] = {}
         self._common: list[Gate] = []
         if options.max_concurrency is not None:
             self._common.append(self._gate(Slots(options.max_concurrency)))
@@ -160,7 +162,8 @@ class TypeGates:
 
     def open_to(self, job: Job) -> bool:
         """Return whether nothing limits the job."""
-        return job.concurrency_key is None and not self._common
+        in_flight = job.batch is not None and job.batch.max_in_flight is not None
+        return job.concurrency_key is None and not self._common and not in_flight
 
     def closed(self, job: Job) -> Gate | None:
         """Return a gate that the job can't pass now, or None."""
@@ -184,19 +187,28 @@ class TypeGates:
         """Call the next one at each gate of a job that was called and won't pass."""
         for gate in self._of(job):
             gate.call_next()
-        self._forget_key(job)
+        self._forget_keys(job)
 
     def _of(self, job: Job) -> list[Gate]:
-        if job.concurrency_key is None:
-            return self._common
-        gate = self._keys.get(job.concurrency_key)
-        if gate is None:
-            gate = self._keys[job.concurrency_key] = self._gate(Slots(self._per_key))
-        return [gate, *self._common]
+        return [*self._own(job), *self._common]
 
-    def _forget_key(self, job: Job) -> None:
+    def _own(self, job: Job) -> Iterator[Gate]:
+        """Yield the gates that the job shares with those of its key, and of its batch, only."""
+        for key, limit in self._keys_of(job):
+            gate = self._keys.get(key)
+            if gate is None:
+                gate = self._keys[key] = self._gate(Slots(limit))
+            yield gate
+
+    def _keys_of(self, job: Job) -> Iterator[tuple[Key, int]]:
+        if job.concurrency_key is not None:
+            yield ("key", job.concurrency_key), self._per_key
+        if (batch := job.batch) is not None and batch.max_in_flight is not None:
+            yield ("batch", batch.id), batch.max_in_flight
+
+    def _forget_keys(self, job: Job) -> None:
         """A key that nobody holds or waits for costs nothing."""
-        if (key := job.concurrency_key) is not None:
+        for key, _ in self._keys_of(job):
             gate = self._keys[key]
             assert isinstance(gate.bound, Slots), "a key is limited by slots"
             if gate.bound.taken == 0 and gate.idle:

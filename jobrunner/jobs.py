@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Literal, NamedTuple, TypeAlias
 
+from .batches import Batch
 from .errors import IllegalTransition, class_name, describe, traceback_text
 from .events import EventLog
 from .timers import Timer
@@ -165,6 +166,8 @@ class Job:
     """Whose it is; None when nobody owns jobs here; set at submit."""
     session_id: str | None = None
     batch_id: str | None = None
+    batch: Batch | None = None
+    """The batch that it was submitted with, which counts it; None once it is packed."""
     parent_id: str | None = None
     retry_of: str | None = None
     """The final job that this one runs again."""

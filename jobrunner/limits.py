@@ -59,6 +59,8 @@ class Limits:
     """Threads of plain functions at once, those of handlers that were given up too."""
     max_stuck: int = 100
     """Handlers that refused to end and still run, 1 or more; with so many no job is begun."""
+    max_batch: int = 10_000
+    """Jobs of one batch."""
     max_feed: int = 10_000
     """Events kept of all jobs together, for readers of the runner's log."""
 

@@ -24,7 +24,7 @@ from .views import error_fields
 OVERHEAD = 200
 """Bytes that a final job costs beside its packed record: its id, and its place in each table."""
 
-_LIVE_ONLY = {"arguments", "context", "timer", "alarms", "begun", "due_by"}
+_LIVE_ONLY = {"arguments", "batch", "context", "timer", "alarms", "begun", "due_by"}
 """Fields of no use once a job has ended; unpacked, they are at their defaults."""
 _DERIVED = {"id", "log", "status", "listed_as", "updated_at"}
 _USUAL = ("number", "type", "params", "created_at", "started_at", "finished_at",

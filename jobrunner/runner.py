@@ -13,6 +13,8 @@ from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack, overload
 
 from . import jobs
+from .batch_intake import BatchIntake
+from .batching import Batching
 from .control import Control
 from .endings import Endings
 from .engines import Engines
@@ -31,9 +33,7 @@ from .queue import JobQueue
 from .retry import NO_RETRY, RetryPolicy
 from .signals import ending_on_signals
 from .single import check_process, claim
-from .steering import Steering
 from .store import JobStore
-from .submission import Intake
 from .submit_options import SubmitOptions
 from .threads import Threads
 from .timers import Timers
@@ -45,7 +45,7 @@ logger = logging.getLogger("jobrunner.runner")
 T = TypeVar("T")
 
 
-class JobRunner(JobTypes, Steering):
+class JobRunner(JobTypes, Batching):
     """Runs jobs in this process: an asyncio queue, a pool of workers, and everything in memory.
 
     Use it as an async context manager, or give `lifespan` to the app that embeds it. Leaving it
@@ -142,7 +142,7 @@ class JobRunner(JobTypes, Steering):
         self._control = Control(
             store=store, workers=self._workers, endings=self._endings, timers=self._timers, now=now
         )
-        self._intake = Intake(
+        self._intake = BatchIntake(
             store=store,
             queue=self._queue,
             control=self._control,

@@ -9,7 +9,8 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
-from .errors import JobGone, JobNotFinal, JobNotFound
+from .batches import Batch, Batches
+from .errors import BatchGone, BatchNotFound, JobGone, JobNotFinal, JobNotFound
 from .events import EventLog, EventType, make_event
 from .jobs import Job, JobStatus
 from .limits import Retention
@@ -62,6 +63,9 @@ class JobStore:
         """Bytes of the params of all live jobs."""
         self.waiting: Counter[str] = Counter()
         """Jobs of each type that wait: for a worker, their time, or a retry."""
+        self.batches = Batches(
+            retention, lambda: timers.now(), lambda batch: self._bury(batch.id, batch.owner)
+        )
         self._now = now
         self._timers = timers
         self._sweep: Timer | None = None
@@ -139,6 +143,15 @@ class JobStore:
             if not together:
                 del self._limited[alike]
         job.log.close()
+        if job.batch is not None:
+            self._end_in_batch(job, job.batch)
+
+    def _end_in_batch(self, job: Job, batch: Batch) -> None:
+        end = {"status": job.status, "reason": job.error and job.error.reason}
+        batch.job_ended(job.number, job.id, end, job.updated_at)
+        if batch.is_final:
+            self.batches.end(batch)
+            self.batches.prune()
 
     def _move(self, job: Job) -> None:
         was, status = job.listed_as, job.status
@@ -146,6 +159,8 @@ class JobStore:
         self.counts[was] -= 1
         self.counts[status] += 1
         self.waiting[job.type] += (status in WAITING) - (was in WAITING)
+        if job.batch is not None:
+            job.batch.moved(was, status)
         self._listing.note(job)
 
     def _append(self, job: Job, kind: EventType, at: float, data: Mapping[str, Any]) -> None:
@@ -172,6 +187,31 @@ class JobStore:
         if job_id in self._gone and owner in (None, self._gone_owners.get(job_id)):
             raise JobGone(f"job {job_id} has ended and is no longer kept")
         raise JobNotFound(f"there is no job {job_id[:100]!r}")
+
+    def add_batch(self, batch: Batch) -> None:
+        """Keep the record of a batch whose jobs are added next."""
+        self.batches.add(batch)
+        if batch.is_final:  # it has no jobs
+            self.batches.prune()
+            self.schedule_prune()
+
+    def batch(self, batch_id: str, owner: str | None = None) -> Batch:
+        """Return the batch's record. O(1).
+
+        Raises:
+            BatchGone: It was there, and has been pruned.
+            BatchNotFound: It never was, or is another owner's.
+        """
+        batch = self.batches.find(batch_id)
+        if batch is not None and owner in (None, batch.owner):
+            return batch
+        if batch_id in self._gone and owner in (None, self._gone_owners.get(batch_id)):
+            raise BatchGone(f"batch {batch_id} has ended and is no longer kept")
+        raise BatchNotFound(f"there is no batch {batch_id[:100]!r}")
+
+    def live_job(self, job_id: str) -> Job | None:
+        """Return the record of a job that hasn't ended, None for any other."""
+        return self._live.get(job_id)
 
     def owner_of(self, job_id: str) -> str | None:
         """Return whose job it is or was; None of one without an owner, and of an unknown one."""
@@ -286,15 +326,18 @@ class JobStore:
         return most is not None and ended + most <= self._timers.now()
 
     def schedule_prune(self) -> None:
-        """Have old jobs pruned in time, by one timer for the oldest; none is no error."""
+        """Have old jobs and batches pruned in time, by one timer; none is no error."""
         max_age = self.retention.max_age
-        oldest = self._oldest()
-        if self._sweep is None and max_age is not None and oldest is not None:
-            self._sweep = self._timers.at(oldest[1] + max_age, self._prune_old)
+        oldest, ended = self._oldest(), self.batches.oldest
+        if oldest is not None and (ended is None or oldest[1] < ended):
+            ended = oldest[1]
+        if self._sweep is None and max_age is not None and ended is not None:
+            self._sweep = self._timers.at(ended + max_age, self._prune_old)
 
     def _prune_old(self) -> None:
         self._sweep = None
         self._prune()
+        self.batches.prune()
         self.schedule_prune()
 
     def rest(self) -> None:

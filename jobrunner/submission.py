@@ -162,14 +162,14 @@ class Intake:
         key, owner = checked.fields["idempotency_key"], checked.fields["owner"]
         if key is not None and (known := self._known(key, owner, handler, raw)) is not None:
             return known, "replayed"
-        _set_key(checked.fields, handler, arguments)
+        set_key(checked.fields, handler, arguments)
         rivals = self._rivals(checked, handler)
         if checked.on_duplicate == "join" and (joined := _going_on(rivals)) is not None:
             if key is not None:
                 self._store.join(key, joined, raw)
             return joined, "joined"
         if rivals and checked.on_duplicate == "reject":
-            raise _duplicate(next(reversed(rivals.values())))
+            raise duplicate(next(reversed(rivals.values())))
         replaced = list(rivals.values()) if checked.on_duplicate == "replace" else []
         outcome: Outcome = "replaced" if replaced else "enqueued" if rivals else "created"
         if (behind and not replaced) or self._is_full(handler, less=replaced):
@@ -249,17 +249,23 @@ class Intake:
         key, owner = checked.fields["concurrency_key"], checked.fields["owner"]
         return {} if key is None else self._store.live_with_key(handler.name, key, owner)
 
-    def _is_full(self, handler: Handler, *, less: Sequence[Job] = ()) -> bool:
-        """Whether as many jobs wait as may, without those that are to be replaced."""
+    def _is_full(
+        self, handler: Handler, *, less: Sequence[Job] = (), more: int = 1, size: int = 1
+    ) -> bool:
+        """Whether there is no room for `more` jobs, without those that are to be replaced.
+
+        Args:
+            size: Bytes of their params; what comes alone may go over the limit by its own.
+        """
         counts, bound = self._store.counts, handler.options.max_pending
         waits = [job for job in less if job.status is not JobStatus.RUNNING]
         freed, freed_bytes = len(waits), sum(len(job.params) for job in waits)
         waiting = counts[JobStatus.PENDING] + counts[JobStatus.RETRYING] - freed
         of_type = self._store.waiting[handler.name] - freed
         return (
-            waiting >= self._limits.max_pending
-            or (bound is not None and of_type >= bound)
-            or self._store.live_bytes - freed_bytes >= self._limits.max_live_bytes
+            waiting + more > self._limits.max_pending
+            or (bound is not None and of_type + more > bound)
+            or self._store.live_bytes - freed_bytes + size > self._limits.max_live_bytes
         )
 
     def _full(self, handler: Handler) -> QueueFull:
@@ -294,7 +300,7 @@ def _going_on(rivals: dict[str, Job]) -> Job | None:
     return next((job for job in reversed(rivals.values()) if job.cancel_requested_at is None), None)
 
 
-def _duplicate(rival: Job) -> DuplicateJob:
+def duplicate(rival: Job) -> DuplicateJob:
     return DuplicateJob(
         f"job {rival.id} has the concurrency key {rival.concurrency_key!r} and is {rival.status}",
         job_id=rival.id,
@@ -309,7 +315,7 @@ class _Line:
         self.length = 0
 
 
-def _set_key(fields: Fields, handler: Handler, arguments: Mapping[str, Any]) -> None:
+def set_key(fields: Fields, handler: Handler, arguments: Mapping[str, Any]) -> None:
     """Have the type make the concurrency key, where the submitter named none."""
     make = handler.options.concurrency_key
     if make is None or fields["concurrency_key"] is not None:

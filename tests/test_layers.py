@@ -14,11 +14,12 @@ SAMPLES = {"demo_suite"}
 """What jobs work on; no part of the package."""
 ORDER = """
     errors signing addresses
-    limits redaction events timers http_errors retry jobs views options output process_table
-    processes commands signals inbox context results handlers signatures pages packing listing
-    store gates queue endings threads stuck failures
+    limits redaction events timers http_errors retry batches jobs views options output
+    process_table processes commands signals inbox context results handlers signatures pages packing
+    listing store gates queue endings threads stuck failures
     deliveries posting hosts couriers webhooks engines sight watchdog single attempt outcomes
-    worker control pool submit_options submission handles job_types lookup steering runner batches
+    worker control pool submit_options submission handles job_types lookup steering
+    batch_views batch_intake batch_handles batching runner
     client_address client_errors client_http client_events client_progress client_waiting
     client_jobs client_async client_sync web|client|tools server demo cli __main__ testing
 """.split()

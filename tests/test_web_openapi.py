@@ -178,6 +178,28 @@ async def test_a_runner_without_job_types_has_a_document_too() -> None:
     assert (submit["required"], document["servers"]) == (["type"], [{"url": "/"}])
 
 
+async def test_the_batch_schema_names_what_a_batch_has(served: Bench) -> None:
+    """Each member that is answered is described, and the other way round."""
+    document = await document_of(served)
+    batch = await served.runner.submit_batch("echo", [{}])
+    answered = (await served.client.get(f"/batches/{batch.id}")).json()
+    schema = document["components"]["schemas"]["Batch"]
+    assert schema["properties"].keys() == set(schema["required"]) == answered.keys()
+
+
+async def test_each_job_type_has_its_own_body_for_many(served: Bench) -> None:
+    """The params of a batch are a list of what one job takes."""
+    schemas = (await document_of(served))["components"]["schemas"]
+    one, many = ({b["title"]: b for b in schemas[n]["oneOf"]} for n in ("Submit", "SubmitBatch"))
+    assert one.keys() == many.keys()
+    assert many["paint"]["properties"]["params"] == {
+        "type": "array",
+        "items": one["paint"]["properties"]["params"],
+    }
+    assert many["nothing"]["required"] == ["type", "params"]
+    assert many["paint"]["properties"].keys() - one["paint"]["properties"] == {"max_in_flight"}
+
+
 async def test_the_job_schema_names_what_a_job_has(served: Bench) -> None:
     """Each member that is answered is described, and the other way round."""
     document = await document_of(served)
@@ -234,6 +256,20 @@ REQUESTS: list[tuple[str, str, dict[str, Any]]] = [
     ("delete", "/jobs/{unknown}", {}),
     ("delete", "/jobs/{gone}", {}),
     ("delete", "/jobs/{deleted}", {}),
+    ("post", "/batches", {"json": {"type": "echo", "params": [{}]}}),
+    ("post", "/batches", {"json": {"type": "fail", "params": [{}]}}),
+    ("post", "/batches", {"json": {"type": "echo"}}),
+    ("post", "/batches", {"content": HUGE, "headers": {"content-type": "application/json"}}),
+    ("get", "/batches/{batch}", {}),
+    ("get", "/batches/{batch}?wait=x", {}),
+    ("get", "/batches/{unknown}", {}),
+    ("get", "/batches/{batch}/stream", {}),
+    ("get", "/batches/{batch}/stream?after=99", {}),
+    ("get", "/batches/{unknown}/stream", {}),
+    ("post", "/batches/{batch}/cancel", {}),
+    ("post", "/batches/{open}/cancel", {}),
+    ("post", "/batches/{batch}/cancel", {"json": {"reason": 1}}),
+    ("post", "/batches/{unknown}/cancel", {}),
     ("get", "/types", {}),
     ("get", "/healthz", {}),
     ("get", "/readyz", {}),
@@ -253,7 +289,10 @@ async def test_every_answer_is_in_the_document(served: Bench) -> None:
         "done": await served.finished("echo"), "failed": await served.finished("fail", message=""),
         "held": held, "deleted": await served.finished("echo"),
         "gone": await served.finished("echo"), "unknown": "job_unknown",
+        "batch": (await served.runner.submit_batch("echo", [{}])).id,
+        "open": (await served.runner.submit_batch("hold", [{"key": "openapi"}])).id,
     }  # fmt: skip
+    await served.runner.batch(ids["batch"]).wait()
     await served.client.delete(f"/jobs/{ids['gone']}")
     undocumented = []
     paths = {path: template(path) for _, path, _ in REQUESTS}
@@ -273,4 +312,5 @@ async def test_every_answer_is_in_the_document(served: Bench) -> None:
 
 
 def template(path: str) -> str:
-    return re.sub(r"\{\w+\}", "{job_id}", path.partition("?")[0])
+    kind = "batch" if path.startswith("/batches") else "job"
+    return re.sub(r"\{\w+\}", f"{{{kind}_id}}", path.partition("?")[0])

@@ -39,6 +39,10 @@ EXAMPLES: dict[tuple[str, str], tuple[Any, int]] = {
     ("GET", "/jobs/{job_id}/stream"): (None, 200),
     ("GET", "/jobs/{job_id}/deliveries"): (None, 200),
     ("POST", "/jobs/{job_id}/deliveries/{delivery_id}/resend"): (None, 202),
+    ("POST", "/batches"): ({"type": "echo", "params": [{"value": 1}]}, 202),
+    ("GET", "/batches/{batch_id}"): (None, 200),
+    ("POST", "/batches/{batch_id}/cancel"): ({}, 200),
+    ("GET", "/batches/{batch_id}/stream"): (None, 200),
     ("GET", "/events"): (None, 200),
     ("GET", "/types"): (None, 200),
     ("GET", "/healthz"): (None, 200),
@@ -92,10 +96,12 @@ class Door(NamedTuple):
         return self.client.request(method, path, headers=key_of(who), **sends)  # type: ignore[arg-type]  # a body or none
 
     def submitted(self, who: str, body: Any) -> str:
-        """Submit as somebody and return the job's id."""
-        answer = self.client.post("/jobs", json=body, headers=key_of(who))
-        assert answer.status_code in (200, 202), answer.text
-        job_id: str = answer.json()["job_id"]
+        """Submit as somebody, as a batch of one, and return the job's id."""
+        many = {**body, "params": [body["params"]]}
+        answer = self.client.post("/batches", json=many, headers=key_of(who))
+        assert answer.status_code == 202, answer.text
+        job_id: str = answer.json()["job_ids"][0]
+        BATCHES[job_id] = answer.json()["batch_id"]
         return job_id
 
     def in_state(self, who: str, state: str) -> str:
@@ -134,23 +140,27 @@ SOCKETS = [
 IDS = [f"{case.method} {case.path}" for case in CASES]
 STATES = ["live", "final", "gone"]
 UNKNOWN = "job_00000000000000000000000000000000"
+BATCHES = {UNKNOWN: "batch_00000000000000000000000000000000"}
+"""The batch of each job."""
 
 
 def ids_of(case_path: str, job_id: str) -> dict[str, str]:
     """Return an id for each place in the path; for a new kind of id, say here whose it is."""
-    delivery_id = f"msg_{job_id.removeprefix('job_')}_3"
-    made = {"job_id": job_id, "delivery_id": delivery_id, "session_id": "s"}
+    made = {
+        "job_id": job_id,
+        "batch_id": BATCHES[job_id],
+        "delivery_id": f"msg_{job_id.removeprefix('job_')}_3",
+        "session_id": "s",
+    }
     return {name: made[name] for name in re.findall(r"\{(\w+)[^}]*\}", case_path)}
 
 
 def seen(answer: Any, job_id: str) -> tuple[int, dict[str, str], str]:
     """Return all of an answer but the id that was asked for."""
     digits = job_id.removeprefix("job_")  # the id of a webhook has them too
-    return (
-        answer.status_code,
-        {name: value.replace(digits, "ID") for name, value in answer.headers.items()},
-        answer.text.replace(digits, "ID"),
-    )
+    asked = re.compile(f"{digits}|{BATCHES[job_id]}")
+    headers = {name: asked.sub("ID", value) for name, value in answer.headers.items()}
+    return answer.status_code, headers, asked.sub("ID", answer.text)
 
 
 def test_there_is_an_example_for_every_route() -> None:

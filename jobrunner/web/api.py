@@ -14,6 +14,7 @@ from starlette.responses import Response
 
 from ..deliveries import DeliveryView
 from ..errors import InvalidOption
+from ..events import EventLog
 from ..handlers import json_pointer
 from ..jobs import Job
 from ..options import OnDuplicate
@@ -102,13 +103,7 @@ class Api:
     async def submit(self, request: Request) -> Response:
         """`POST /jobs`: 202 and the job, or 200 when `Prefer: wait` saw its end."""
         body = _parse(SubmitBody, await read_json(request))
-        options = SubmitOptions(priority=body.priority)
-        given = body.model_dump(exclude_none=True, exclude={"type", "params", "priority"})
-        options.update(given)  # type: ignore[typeddict-item]  # the fields are options
-        if (key := _idempotency_key(request)) is not None:
-            options["idempotency_key"] = key
-        if (trace := traceparent(request)) is not None:
-            options["traceparent"] = trace
+        options = _options(body, request)
         handle = await self.runner.submit(body.type, body.params, **options)
         headers = {"Vary": "Prefer"} | rate_limit(self.runner.room(body.type))
         wait = _preferred_wait(request)
@@ -241,12 +236,7 @@ class Api:
     async def _ended(self, job_id: str, wait: int) -> Job:
         """Return the job, after its end or `wait` seconds."""
         job = self.runner.record(job_id)
-        if wait and not job.is_final:
-            try:
-                async with asyncio.timeout(wait):
-                    await job.log.wait_closed()
-            except TimeoutError:
-                pass
+        await _closed(job.log, wait)
         return job
 
     def _job(
@@ -275,6 +265,29 @@ class Api:
         self_link = f"{request.scope.get('root_path', '')}/jobs/{job.id}"
         links = {"self": self_link, "stream": f"{self_link}/stream"}
         return links if job.is_final else links | {"cancel": f"{self_link}/cancel"}
+
+
+def _options(body: SubmitBody, request: Request) -> SubmitOptions:
+    """Return what is asked for beside the params, in the body and in headers."""
+    options = SubmitOptions(priority=body.priority)
+    others = {"type", "params", "priority", "max_in_flight"}
+    given = body.model_dump(exclude_none=True, exclude=others)
+    options.update(given)  # type: ignore[typeddict-item]  # the fields are options
+    if (key := _idempotency_key(request)) is not None:
+        options["idempotency_key"] = key
+    if (trace := traceparent(request)) is not None:
+        options["traceparent"] = trace
+    return options
+
+
+async def _closed(log: EventLog, wait: int) -> None:
+    """Wait for the end of a log, `wait` seconds at most."""
+    if wait and not log.closed:
+        try:
+            async with asyncio.timeout(wait):
+                await log.wait_closed()
+        except TimeoutError:
+            pass
 
 
 def _parse(model: type[M], body: Any) -> M:

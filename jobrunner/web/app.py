@@ -21,6 +21,7 @@ from .. import errors
 from ..runner import JobRunner
 from ..signals import ending_on_signals
 from .api import NO_STORE, Api, SubmitBody
+from .batches import BatchApi
 from .manners import compressed
 from .openapi import openapi_document
 from .owners import Auth, OwnedRunner
@@ -30,6 +31,8 @@ from .sessions import SessionIndex
 from .sockets import Sockets
 
 STATUS: dict[type[errors.JobRunnerError], int] = {
+    errors.BatchNotFound: 404,
+    errors.BatchGone: 410,
     errors.JobNotFound: 404,
     errors.JobGone: 410,
     errors.DeliveryNotFound: 404,
@@ -115,6 +118,7 @@ def create_app(
 
 
 def _routes(api: Api, sockets: Sockets) -> list[BaseRoute]:
+    batches = BatchApi(api)
     return [
         _resource("/jobs", GET=api.list, POST=api.submit),
         _resource("/retry", POST=api.retry_failed),
@@ -128,6 +132,10 @@ def _routes(api: Api, sockets: Sockets) -> list[BaseRoute]:
         _resource("/jobs/{job_id}/deliveries/{delivery_id}/resend", POST=api.resend),
         WebSocketRoute("/jobs/{job_id}/ws", sockets.job),
         WebSocketRoute("/ws/{session_id:path}", sockets.session),
+        _resource("/batches", POST=batches.submit),
+        _resource("/batches/{batch_id}", GET=batches.get),
+        _resource("/batches/{batch_id}/cancel", POST=batches.cancel),
+        _resource("/batches/{batch_id}/stream", GET=batches.stream),
         _resource("/events", GET=api.events),
         _resource("/types", GET=api.types),
         _resource("/healthz", GET=api.healthz),

@@ -5,11 +5,13 @@ from collections.abc import Sequence
 from typing import Any, get_args
 
 from .. import __version__
+from ..batch_views import BatchView
 from ..deliveries import DeliveryView
 from ..handlers import Handler
 from ..submission import Outcome
 from ..views import JobView
 from .api import CancelBody, RetryBody, SubmitBody
+from .batches import BatchBody
 from .owners import OwnedRunner
 
 JSON = "application/json"
@@ -58,12 +60,28 @@ def _schemas(handlers: list[Handler]) -> dict[str, Any]:
     _add(schemas, "Delivery", DeliveryView.model_json_schema(mode="serialization"))
     deliveries = {"type": "array", "items": {"$ref": REF + "Delivery"}}
     schemas["DeliveryList"] = _object({"deliveries": deliveries})
+    _add(schemas, "Batch", BatchView.model_json_schema(
+        mode="serialization", ref_template=REF + "{model}"))  # fmt: skip
+    schemas["Batch"]["properties"]["links"] = {
+        "type": "object",
+        "additionalProperties": {"type": "string"},
+        "description": "Paths of the batch: self, stream, jobs and, until all have ended, cancel.",
+    }
+    schemas["Batch"]["required"].append("links")
     schemas["JobTypes"] = _object({"types": {"type": "array", "items": _JOB_TYPE_SCHEMA}})
     submit = SubmitBody.model_json_schema()
-    schemas["Submit"] = (
-        {"oneOf": [_submit(submit, h, schemas) for h in handlers]} if handlers else submit
-    )
+    each = [_submit(submit, h, schemas) for h in handlers]
+    schemas["Submit"] = {"oneOf": each} if handlers else submit
+    batch = BatchBody.model_json_schema()
+    schemas["SubmitBatch"] = {"oneOf": [_many(batch, one) for one in each]} if handlers else batch
     return schemas
+
+
+def _many(generic: dict[str, Any], one: dict[str, Any]) -> dict[str, Any]:
+    """Return the body of `POST /batches` for one job type, from that of `POST /jobs`."""
+    params = {"type": "array", "items": one["properties"]["params"]}
+    own = {"type": one["properties"]["type"], "params": params}
+    return one | {"properties": generic["properties"] | own, "required": ["type", "params"]}
 
 
 def _submit(generic: dict[str, Any], handler: Handler, schemas: dict[str, Any]) -> dict[str, Any]:
@@ -113,12 +131,10 @@ def _paths() -> dict[str, Any]:
     ]
     after = _query("after", "Number of the last event seen.", "integer")
     last = _header("Last-Event-ID", "The same, as a browser sends it.")
-    events = {"description": "Server-Sent Events", "content": {"text/event-stream": {}}}
     text = {"description": "Log lines and output",
             "content": {"text/plain": {"schema": {"type": "string"}}}}  # fmt: skip
     same = {"description": "Nothing has changed since the event that `If-None-Match` names."}
     known = _header("If-None-Match", "`ETag` of an earlier answer; a match is a 304.")
-    done = {"description": "All events have been read; don't ask again."}
     gone = {"description": "The id answers 410 from now on."}
     return {
         "/jobs": {
@@ -155,7 +171,7 @@ def _paths() -> dict[str, Any]:
             get=_operation("getLogs", "Keep what a job has said", {"200": text}, "404 410"),
         ),
         "/jobs/{job_id}/stream": _job_path(
-            get=_operation("streamJob", "Follow a job's events", {"200": events, "204": done},
+            get=_operation("streamJob", "Follow a job's events", {"200": _EVENTS, "204": _DONE},
                            "404 410 503", parameters=[after, last]),
         ),
         "/jobs/{job_id}/deliveries": _job_path(
@@ -167,12 +183,38 @@ def _paths() -> dict[str, Any]:
             post=_operation("resendDelivery", "Send a webhook again",
                             {"202": _answer("The delivery", "Delivery")}, "404 410 503"),
         ),
+        **_batch_paths(key, wait, after, last),
         "/events": {"get": _operation("streamJobs", "Follow what happens to all jobs",
-                                      {"200": events}, "503", parameters=[after, last])},
+                                      {"200": _EVENTS}, "503", parameters=[after, last])},
         "/types": {"get": _operation("listTypes", "List the job types",
                                      {"200": _answer("The types", "JobTypes")}, "")},
         "/healthz": {"get": _open("healthz", "Whether the process answers", "")},
         "/readyz": {"get": _open("readyz", "Whether jobs are taken and started", "503")},
+    }  # fmt: skip
+
+
+def _batch_paths(
+    key: dict[str, Any], wait: dict[str, Any], after: dict[str, Any], last: dict[str, Any]
+) -> dict[str, Any]:
+    batch, one = _answer("The batch", "Batch"), ("batch_id",)
+    return {
+        "/batches": {
+            "post": _operation("submitBatch", "Submit many jobs as one", {"202": batch},
+                               "409 413 422 503", body="SubmitBatch", parameters=[key]),
+        },
+        "/batches/{batch_id}": _path(
+            one, get=_operation("getBatch", "Look at a batch", {"200": batch}, "404 410",
+                                parameters=[wait]),
+        ),
+        "/batches/{batch_id}/cancel": _path(
+            one, post=_operation("cancelBatch", "Ask all jobs of a batch to stop",
+                                 {"200": batch, "202": batch}, "404 410 413 422", body="Cancel"),
+        ),
+        "/batches/{batch_id}/stream": _path(
+            one, get=_operation("streamBatch", "Follow a batch's events",
+                                {"200": _EVENTS, "204": _DONE}, "404 410 503",
+                                parameters=[after, last]),
+        ),
     }  # fmt: skip
 
 
@@ -199,7 +241,10 @@ def _operation(
     if body is not None:
         operation["responses"]["408"] = problem
         schema = {"schema": {"$ref": REF + body}}
-        operation["requestBody"] = {"content": {JSON: schema}, "required": body == "Submit"}
+        operation["requestBody"] = {
+            "content": {JSON: schema},
+            "required": body in ("Submit", "SubmitBatch"),
+        }
     if parameters:
         operation["parameters"] = parameters
     return operation
@@ -238,6 +283,8 @@ def _object(properties: dict[str, Any]) -> dict[str, Any]:
     return {"type": "object", "properties": properties, "required": list(properties)}
 
 
+_EVENTS = {"description": "Server-Sent Events", "content": {"text/event-stream": {}}}
+_DONE = {"description": "All events have been read; don't ask again."}
 _OUTCOME = {
     "description": "How the job came about: new, found by its idempotency key, or beside others "
     "with the same concurrency key.",

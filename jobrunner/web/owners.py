@@ -4,13 +4,15 @@ The endpoints know no owners. What they take for the runner is an `OwnedRunner`,
 the jobs of whoever asks, and no others: `Guard` says who that is, for as long as it answers.
 """
 
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, TypeAlias, Unpack
 
 from starlette.requests import HTTPConnection
 
+from ..batch_handles import BatchHandle
+from ..batches import Batch
 from ..deliveries import DeliveryView
 from ..events import EventLog
 from ..handlers import Handler
@@ -137,6 +139,37 @@ class OwnedRunner:
         """Remove a final job."""
         self._check(job_id)
         await self._runner.forget(job_id)
+
+    async def submit_batch(
+        self,
+        type: str,
+        params: Sequence[Mapping[str, Any]],
+        max_in_flight: int | None,
+        **options: Unpack[SubmitOptions],
+    ) -> BatchHandle[Any]:
+        """Take in a batch that is theirs."""
+        if (owner := self.owner) is not None:
+            options["owner"] = owner
+        return await self._runner.submit_batch(type, params, max_in_flight=max_in_flight, **options)
+
+    def batch_record(self, batch_id: str) -> Batch:
+        """Return the batch's record.
+
+        Raises:
+            BatchNotFound: There is none, or it is another one's.
+            BatchGone: It was theirs, and is no longer kept.
+        """
+        return self._runner.batch_record(batch_id, self.owner)
+
+    def poll_batch_after(self, batch_id: str) -> float:
+        """Return after how many seconds it is worth asking again."""
+        self.batch_record(batch_id)
+        return self._runner.poll_batch_after(batch_id)
+
+    async def cancel_batch(self, batch_id: str, note: str | None = None) -> None:
+        """Ask all jobs of a batch to stop."""
+        self.batch_record(batch_id)
+        await self._runner.cancel_batch(batch_id, note)
 
     def _check(self, job_id: str) -> None:
         """Raise what `record` raises."""

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from ..batch_views import batch_event_json
+from ..batches import Batch
 from ..events import Event, EventLog, Reading, gap
 from ..jobs import Job
 from ..views import event_json
@@ -103,6 +105,27 @@ def job_source(job: Job, snapshot: Callable[[], bytes]) -> Source:
         snapshot=snapshot,
         data=lambda event: event_json(event, job=job),
         gap=lambda reading: gap(job.id, job.updated_at, reading),
+    )
+
+
+def batch_source(
+    batch: Batch, snapshot: Callable[[], bytes], kept: Callable[[str], Job | None]
+) -> Source:
+    """Return a batch as its watchers see it; each job's end has its result in it.
+
+    Args:
+        kept: Finds a job by its id, None when it is no longer kept.
+    """
+
+    def data(event: Event) -> bytes:
+        job = kept(event.job_id) if event.type == "item" else None
+        return batch_event_json(batch, event, job)
+
+    return Source(
+        log=batch.log,
+        snapshot=snapshot,
+        data=data,
+        gap=lambda reading: gap("", batch.updated_at, reading),
     )
 
 

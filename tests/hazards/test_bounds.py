@@ -83,6 +83,17 @@ async def test_q10_max_pending() -> None:
 
 
 @virtual_time
+async def test_q10_max_batch() -> None:
+    """One request can't take the whole queue, or hold the loop up for long."""
+    async with new_runner(limits=Limits(max_batch=5)) as runner:
+        with pytest.raises(PayloadTooLarge, match=r"^the batch has over 5 jobs, the limit"):
+            await runner.submit_batch("slow", [{}] * TEN * 5)
+        assert sum(runner.stats().jobs.values()) == 0
+        assert (await runner.submit_batch("slow", [{}] * 5)).total == 5
+        await runner.drain()
+
+
+@virtual_time
 async def test_q10_max_live_bytes() -> None:
     """Params of all jobs that haven't ended; what has ended makes room."""
     runner = new_runner(workers=1, limits=Limits(max_live_bytes=10_000))

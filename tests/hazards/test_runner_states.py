@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from jobrunner import (
+    BatchNotFound,
     DeliveryNotFound,
     InvalidOption,
     JobHandle,
@@ -66,6 +67,11 @@ OPERATIONS: dict[str, Operation] = {
     "lifespan": lambda runner, _: live(runner),
     "events": lambda runner, _: call(runner.events),
     "feed": lambda runner, _: call(runner.feed),
+    "submit_batch": lambda runner, _: runner.submit_batch("slow", [{}]),
+    "batch": lambda runner, _: call(lambda: runner.batch("batch_0")),
+    "batch_record": lambda runner, _: call(lambda: runner.batch_record("batch_0")),
+    "cancel_batch": lambda runner, _: runner.cancel_batch("batch_0"),
+    "poll_batch_after": lambda runner, _: call(lambda: runner.poll_batch_after("batch_0")),
     "page": lambda runner, _: call(runner.page),
     "record": lambda runner, job_id: call(lambda: runner.record(job_id)),
     "owner_of": lambda runner, job_id: call(lambda: runner.owner_of(job_id)),
@@ -101,6 +107,11 @@ ANSWERS = {  # operation: new, running, draining, stopped; the job has ended in 
     "lifespan": (None, InvalidOption, InvalidOption, None),
     "events": (None, None, None, None),
     "feed": (None, None, None, RunnerStopped),
+    "submit_batch": (RunnerNotStarted, None, RunnerStopped, RunnerStopped),
+    "batch": (BatchNotFound,) * 4,
+    "batch_record": (BatchNotFound,) * 4,
+    "cancel_batch": (BatchNotFound,) * 4,
+    "poll_batch_after": (BatchNotFound,) * 4,
     "page": (None, None, None, None),
     "record": (JobNotFound, None, None, None),
     "owner_of": (None, None, None, None),
@@ -208,7 +219,7 @@ def test_t16_a_runner_works_in_one_event_loop_after_the_other() -> None:
 
 READS = {
     "get", "handle", "list", "page", "record", "owner_of", "poll_after", "stats", "job",
-    "deliveries",
+    "deliveries", "batch", "batch_record", "poll_batch_after",
     "command_job", "job_types", "submit_threadsafe",
 }  # fmt: skip
 TOUCHING = sorted(OPERATIONS.keys() - READS - {"enter", "lifespan"})
