@@ -235,7 +235,7 @@ class JobClient:
         seconds = check_seconds("timeout", timeout, zero=True)
         return await until_all(self.get, job_ids, mode=mode, timeout=seconds)
 
-    async def wait_for(
+    async def until_final(
         self, job_id: str, *, timeout: float | None = None, on_progress: OnProgress | None = None
     ) -> JobView:
         """Wait for one job's end and return it as it is then; see `RemoteJob.wait`."""

@@ -94,7 +94,7 @@ class Verbs(Protocol):
     """The client, as far as a handle needs it."""
 
     async def get(self, job_id: str, *, wait: int = 0) -> JobView: ...
-    async def wait_for(
+    async def until_final(
         self, job_id: str, *, timeout: float | None = None, on_progress: OnProgress | None = None
     ) -> JobView: ...
     def events(self, job_id: str, after: int = 0) -> AsyncGenerator[Event, None]: ...
@@ -147,7 +147,7 @@ class RemoteJob:
             JobNotFound, JobGone: The server has no such job any more: it may have been restarted.
             ServerUnreachable: There was no answer.
         """
-        return await self._client.wait_for(self._id, timeout=timeout, on_progress=on_progress)
+        return await self._client.until_final(self._id, timeout=timeout, on_progress=on_progress)
 
     async def result(
         self, *, timeout: float | None = None, on_progress: OnProgress | None = None

@@ -118,7 +118,7 @@ class SyncJobClient:
         """Return the job as it stands now, or as it ended within `wait` seconds, at most 30."""
         return self._call(lambda: self._client.get(job_id, wait=wait))
 
-    def wait_for(
+    def until_final(
         self, job_id: str, *, timeout: float | None = None, on_progress: OnProgress | None = None
     ) -> JobView:
         """Wait for one job's end and return it as it is then; see `RemoteJob.wait`.
@@ -126,10 +126,10 @@ class SyncJobClient:
         The callback is called in the thread that waits.
         """
         if on_progress is None:
-            return self._call(lambda: self._client.wait_for(job_id, timeout=timeout))
+            return self._call(lambda: self._client.until_final(job_id, timeout=timeout))
         told: SimpleQueue[Progress | None] = SimpleQueue()
         with self._running(
-            lambda: self._client.wait_for(job_id, timeout=timeout, on_progress=told.put)
+            lambda: self._client.until_final(job_id, timeout=timeout, on_progress=told.put)
         ) as ended:
             ended.add_done_callback(lambda _: told.put(None))
             while (now := told.get()) is not None:
@@ -255,7 +255,7 @@ class SyncRemoteJob:
         self, *, timeout: float | None = None, on_progress: OnProgress | None = None
     ) -> JobView:
         """Wait for the job's end and return the job as it is then; see `RemoteJob.wait`."""
-        return self._client.wait_for(self.id, timeout=timeout, on_progress=on_progress)
+        return self._client.until_final(self.id, timeout=timeout, on_progress=on_progress)
 
     def result(self, *, timeout: float | None = None, on_progress: OnProgress | None = None) -> Any:
         """Wait for the job's end and return what its handler returned; see `RemoteJob.result`."""

@@ -227,7 +227,7 @@ async def test_a_cancelled_wait_leaves_no_task_and_no_connection(served: Bench) 
     job_id = await served.held("left")
     async with cutting(served.url) as proxy:
         async with JobClient(proxy.url, token=served.token) as client:
-            calls = [client.wait_for(job_id), client.wait([job_id]), client.get(job_id, wait=30)]
+            calls = [client.until_final(job_id), client.wait([job_id]), client.get(job_id, wait=30)]
             for call, requests in zip(calls, (1, 3, 4), strict=True):
                 waiting = asyncio.create_task(call)
                 await proxy.until_asked(requests)

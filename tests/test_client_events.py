@@ -116,7 +116,7 @@ async def test_a_server_that_lost_the_job_is_told_of(served: Bench) -> None:
         serving(JobRunner(), token=served.token) as restarted,
     ):
         events = client.events(job_id)
-        waiting = asyncio.create_task(client.wait_for(job_id))
+        waiting = asyncio.create_task(client.until_final(job_id))
         assert (await anext(events)).seq == 1
         await proxy.until_open(2)
         proxy.target = restarted.url
