@@ -174,7 +174,7 @@ async def test_a_full_queue_says_when_there_may_be_room(served: Bench) -> None:
     here, there = await both(served, "submit", "narrow")
     served.gates["full"].set()
     assert there[:3] == here[:3]
-    assert there[3]["retry_after"] == pytest.approx(here[3]["retry_after"], abs=0.9)
+    assert 1.0 <= there[3]["retry_after"] <= 60.0
 
 
 @IN_LOOP
