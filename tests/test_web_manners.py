@@ -8,7 +8,7 @@ import httpx2
 import pytest
 from starlette.types import Message
 
-from jobrunner import InvalidOption, JobContext, JobRunner
+from jobrunner import InvalidOption, JobContext, JobRunner, Limits
 from jobrunner.web import create_app
 from tests.serving import Bench, bench, in_process, problem, read_all
 from tests.simulation.loop import unix_now, virtual_time
@@ -73,6 +73,15 @@ async def test_a_long_poll_says_that_nothing_has_changed() -> None:
         answer = await served.client.get(path, headers={"if-none-match": tag})
         took = asyncio.get_running_loop().time() - began
     assert (answer.status_code, round(took, 3)) == (304, 5.0)
+
+
+async def test_a_queue_that_is_full_of_bytes_has_no_places() -> None:
+    """Params have a bound of their own, and who comes next would be refused."""
+    async with in_process(limits=Limits(max_live_bytes=10)) as served:
+        answer = await served.client.post(
+            "/jobs", json={"type": "hold", "params": {"key": "k"}, "delay": 60}
+        )
+    assert answer.headers["ratelimit"] == '"queue";r=0;t=1'
 
 
 async def test_a_submit_says_how_many_places_the_queue_has() -> None:

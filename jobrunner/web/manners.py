@@ -19,7 +19,7 @@ WORTH_IT = 1_024
 """Bytes from which a body is compressed."""
 SLOW = 65_536
 """Bytes from which it is compressed in a thread: a millisecond in the event loop is everybody's."""
-_TAG = re.compile(r'(?:W/)?("[\x21\x23-\x7e\x80-\xff]*")')
+_TAG = re.compile(r'("[\x21\x23-\x7e\x80-\xff]*")')
 _CODING = re.compile(r"\s*(gzip|x-gzip|\*)\s*(?:;\s*q=([01](?:\.[0-9]{0,3})?))?\s*", re.IGNORECASE)
 
 
