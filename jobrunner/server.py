@@ -193,10 +193,15 @@ class Server(uvicorn.Server):
 
 @asynccontextmanager
 async def serving(
-    runner: JobRunner, *, port: int = 0, token: str | None = None, debug: bool = False
+    runner: JobRunner,
+    *,
+    port: int = 0,
+    token: str | None = None,
+    debug: bool = False,
+    max_streams: int = MAX_STREAMS,
 ) -> AsyncIterator[Server]:
     """Serve `runner` on 127.0.0.1 while the block runs, on a free port if none is given."""
-    server = Server(runner, port=port, token=token, debug=debug)
+    server = Server(runner, port=port, token=token, debug=debug, max_streams=max_streams)
     running = asyncio.get_running_loop().create_task(server.run_until_stopped(), name="server")
     started = asyncio.get_running_loop().create_task(server.ready(), name="server ready")
     try:

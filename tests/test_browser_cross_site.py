@@ -216,10 +216,8 @@ async def test_a_name_that_was_rebound_to_here_changes_nothing(auth: str | None)
         await there.forms_answered()
         read = await there.page.evaluate("async () => (await fetch('/jobs')).status")
         assert there.state() == before
-    assert {answer for what, _, answer in answers if what in UNSAFE} == {
-        400,
-        -1,
-    }  # as `no-cors` most are refused by the browser itself
+    told = {answer for what, _, answer in answers if what in UNSAFE}
+    assert told == {400, -1}  # -1: not even sent
     assert "socket" not in {what for what, *_ in answers}
     assert read == 400
     arrived = there.recorder.asked
@@ -234,7 +232,5 @@ async def test_the_app_s_own_page_may_do_all_that() -> None:
         await there.page.goto(f"{there.url}/kittens")
         before = there.state()
         answers = await there.attack(there.url)
-        async with asyncio.timeout(GONE_ON):
-            await there.runner.drain()
         assert there.state() != before
     assert {202, 204} <= {answer for _, _, answer in answers}

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import httpx2
 import pytest
 from typer.testing import CliRunner
 
@@ -239,6 +240,18 @@ def test_serve_prints_one_url_and_serves_until_a_signal(here: Path, number: sign
     assert said.startswith("serving served_by_test:runner: http://127.0.0.1:")
     assert said.endswith("/?token=secret\n")
     assert code == (0 if number == signal.SIGINT else -signal.SIGTERM)
+
+
+@pytest.mark.slow  # a server in a process of its own
+def test_serve_takes_as_many_streams_as_it_is_told(here: Path) -> None:
+    """A small machine is protected where the server is started."""
+    arguments = ("served_by_test:runner", "--port", "0", "--token", "secret", "--max-streams", "0")
+    with started("serve", *arguments, cwd=here) as p:
+        url = line(p).split()[-1].partition("/?")[0]
+        answer = httpx2.get(
+            f"{url}/events", headers={"authorization": "Bearer secret"}, trust_env=False
+        )
+    assert (answer.status_code, answer.json()["type"]) == (503, "/problems/too-many-streams")
 
 
 # The rest

@@ -8,9 +8,10 @@ import httpx2
 import pytest
 from starlette.types import Message
 
-from jobrunner import InvalidOption, JobContext, JobRunner, Limits
+from jobrunner import InvalidOption, JobContext, JobRunner, Limits, RetryPolicy
+from jobrunner.server import serving
 from jobrunner.web import create_app
-from tests.serving import Bench, bench, in_process, problem, read_all
+from tests.serving import Bench, bench, client_of, in_process, make_runner, problem, read_all
 from tests.simulation.loop import unix_now, virtual_time
 
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -82,6 +83,31 @@ async def test_a_queue_that_is_full_of_bytes_has_no_places() -> None:
             "/jobs", json={"type": "hold", "params": {"key": "k"}, "delay": 60}
         )
     assert answer.headers["ratelimit"] == '"queue";r=0;t=1'
+
+
+@virtual_time
+async def test_a_job_that_waits_for_its_retry_takes_a_place() -> None:
+    """The queue is full of whatever waits, for the first time or again."""
+    async with in_process(now=unix_now, limits=Limits(max_pending=10)) as served:
+
+        @served.runner.job(retry=RetryPolicy(max_attempts=2, base=60.0))
+        async def flaky() -> None:
+            raise OSError("down")
+
+        job = await served.runner.submit(flaky)
+        async for event in job.events():
+            if event.data.get("status") == "retrying":
+                break
+        assert (job.status, served.runner.room("flaky").free) == ("retrying", 9)
+        await job.cancel()
+
+
+async def test_the_server_takes_as_many_streams_as_it_is_told() -> None:
+    """Who has less memory sets less, where the server is made."""
+    runner, _ = make_runner()
+    async with serving(runner, max_streams=0) as server, client_of(server) as client:
+        job = await runner.submit("echo")
+        assert problem(await client.get(f"/jobs/{job.id}/stream")) == (503, "too-many-streams")
 
 
 async def test_a_submit_says_how_many_places_the_queue_has() -> None:
