@@ -1,9 +1,11 @@
 """The page and its event streams in a real browser."""
 
 import asyncio
+import math
 import shutil
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from random import Random
 from typing import Any
 
 import pytest
@@ -43,6 +45,45 @@ WATCH = """
 }
 """
 """Promises instead of polling, for which the page's policy leaves no way."""
+
+
+COUNT = """
+(path) => {
+  const numbers = [];
+  const source = new EventSource(path);
+  for (const type of ["status", "output", "done"]) {
+    source.addEventListener(type, (event) => numbers.push(Number(event.lastEventId)));
+  }
+  return new Promise((resolve) => source.addEventListener("error", () => {
+    if (source.readyState === EventSource.CLOSED) resolve(numbers);
+  }));
+}
+"""
+LISTEN = """
+async (path) => {
+  const numbers = [];
+  for (;;) {
+    const socket = new WebSocket(`ws://${location.host}${path}?after=${numbers.at(-1) ?? 0}`);
+    socket.addEventListener("message", (event) => {
+      const frame = JSON.parse(event.data);
+      if (frame.type !== "snapshot") numbers.push(frame.seq);
+    });
+    const code = await new Promise((resolve) => {
+      socket.addEventListener("close", (event) => resolve(event.code));
+    });
+    if (code !== 1006) return [numbers, code];
+  }
+}
+"""
+"""Each comes again after a cut, until the server says that it is over."""
+OPEN = """
+(path) => new Promise((resolve) => {
+  const socket = new WebSocket(path.startsWith("ws") ? path : `ws://${location.host}${path}`);
+  socket.addEventListener("open", () => socket.send('{"op": "cancel", "reason": "of the page"}'));
+  socket.addEventListener("close", (event) => resolve(event.code));
+})
+"""
+"""Open a WebSocket, ask for the job's end, and tell how the socket was closed."""
 
 
 class Tab:
@@ -147,6 +188,105 @@ async def test_an_event_source_sees_every_event_once_and_stops_at_the_end() -> N
     )
     assert [(int(id), number) for _, id, number in seen[1:]] == [(n, n) for n in range(1, 11)]
     assert [text for text in tab.complaints if "Security Policy" in text] == []
+
+
+CUTS = 6
+
+
+def make_talker() -> JobRunner:
+    """Return a runner whose job says something until it has been heard for long enough."""
+    runner = JobRunner(shutdown_timeout=0.0)
+
+    @runner.job
+    async def tell(ctx: JobContext) -> None:
+        for n in range(600):
+            ctx.emit("x" * (n % 50) * 10)
+            await asyncio.sleep(0.001 * (n % 3))
+
+    return runner
+
+
+@pytest.mark.parametrize(("script", "way"), [(COUNT, "stream"), (LISTEN, "ws")])
+async def test_a_page_that_is_cut_off_many_times_hears_everything_once(
+    script: str, way: str
+) -> None:
+    """In order, at whatever byte the connection was cut; and then it asks no more."""
+    runner, draw = make_talker(), Random(7)
+    places = [int(2 ** draw.uniform(8, 15)) for _ in range(CUTS)]
+    async with serving(runner) as server, cutting(server, places, f"/{way}") as (port, asked):
+        async with browser_at(server) as tab:
+            await tab.page.goto(f"http://127.0.0.1:{port}/?token={server.token}")
+            job = await runner.submit("tell")
+            told = await tab.page.evaluate(script, f"/jobs/{job.id}/{way}")
+            count = len(asked)
+            await tab.page.evaluate("() => new Promise((resolve) => setTimeout(resolve, 1500))")
+    numbers, code = told if way == "ws" else (told, 1000)
+    assert (numbers, code) == (list(range(1, 604)), 1000)
+    assert (places, len(asked)) == ([], count)
+
+
+async def test_a_page_s_socket_needs_the_cookie_and_its_own_origin() -> None:
+    """The page may listen and cancel; a page of another origin, with the cookie, may not."""
+    runner, go_on = make_runner()
+    async with serving(runner) as server, browser_at(server) as tab:
+        job, other = [await runner.submit("talk") for _ in range(2)]
+        path = f"/jobs/{job.id}/ws"
+        codes = [await tab.page.evaluate(OPEN, path)]
+        async with serving(JobRunner()) as elsewhere:
+            await tab.page.goto(f"{elsewhere.url}/healthz")  # has no policy of its own
+            absolute = f"{server.url.replace('http', 'ws')}/jobs/{other.id}/ws"
+            codes.append(await tab.page.evaluate(OPEN, absolute))
+            await tab.page.goto(f"{server.url}/healthz")
+        await tab.page.context.clear_cookies()
+        codes.append(await tab.page.evaluate(OPEN, f"/jobs/{other.id}/ws"))
+        views = [handle.view() for handle in (job, other)]
+        go_on.set()
+    assert codes == [1000, 1006, 4401]
+    assert [view.cancel_note for view in views] == ["of the page", None]
+
+
+@asynccontextmanager
+async def cutting(
+    server: Server, places: list[int], way: str
+) -> AsyncIterator[tuple[int, list[bytes]]]:
+    """Pass bytes on to the server; answers to paths with `way` are cut at the places, in turn.
+
+    Yields the port, and what was asked for on that way.
+    """
+    asked = list[bytes]()
+    port = int(server.url.rpartition(":")[2])
+    ends = set[asyncio.StreamWriter]()
+
+    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, left: float) -> None:
+        with suppress(ConnectionError):
+            while left > 0 and (data := await reader.read(int(min(left, 65_536)))):
+                writer.write(data)
+                await writer.drain()
+                left -= len(data)
+        writer.close()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, back = await asyncio.open_connection("127.0.0.1", port)
+        ends.update((writer, back))
+        left = math.inf
+        with suppress(asyncio.IncompleteReadError, ConnectionError):
+            head = await reader.readuntil(b"\r\n\r\n")
+            if f"{way} ".encode() in head or f"{way}?".encode() in head:
+                asked.append(head)
+                left = places.pop(0) if places else math.inf
+            back.write(head.replace(b"\r\nConnection: keep-alive", b"\r\nConnection: close"))
+        asking = asyncio.create_task(pump(reader, back, math.inf))
+        await pump(there, writer, left)
+        back.close()
+        reader.feed_eof()
+        await asking
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as listening:
+        try:
+            yield listening.sockets[0].getsockname()[1], asked
+        finally:
+            for end in ends:
+                end.transport.abort()
 
 
 @asynccontextmanager

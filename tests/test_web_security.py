@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 from starlette.applications import Starlette
 from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
-from starlette.testclient import TestClient, WebSocketDenialResponse
+from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 
 from jobrunner import InvalidOption, JobRunner
@@ -421,26 +421,25 @@ SOCKETS = [route.path for route in APP.routes if isinstance(route, WebSocketRout
 
 @pytest.mark.parametrize("path", [*SOCKETS, "/nothing"])
 @pytest.mark.parametrize(
-    ("headers", "status"),
+    "headers",
     [
-        ({"origin": "https://evil.example"}, 403),
-        ({"sec-fetch-site": "cross-site"}, 403),
-        ({"sec-fetch-site": "same-site"}, 403),
-        ({"host": "evil.example"}, 400),
-        ({"x-long": "x" * 20_000}, 431),
+        {"origin": "https://evil.example"},
+        {"sec-fetch-site": "cross-site"},
+        {"sec-fetch-site": "same-site"},
+        {"host": "evil.example"},
+        {"x-long": "x" * 20_000},
     ],
     ids=["another origin", "another site", "the same site", "another host", "much"],
 )
 async def test_a_websocket_is_checked_before_it_is_accepted(
-    path: str, headers: dict[str, str], status: int
+    path: str, headers: dict[str, str]
 ) -> None:
     """Browsers open WebSockets to anywhere; what is added tomorrow is closed today."""
     headers = {"authorization": "Bearer secret", **headers}
     with TestClient(create_app(JobRunner(), auth="secret")) as client:
-        with pytest.raises(WebSocketDenialResponse) as refused:
+        with pytest.raises(WebSocketDisconnect) as refused:
             client.websocket_connect(path, headers=headers).__enter__()
-    assert refused.value.status_code == status
-    assert refused.value.headers["content-type"] == PROBLEM
+    assert refused.value.code == 4403
 
 
 @pytest.mark.parametrize("path", [*SOCKETS, "/nothing"])
@@ -453,23 +452,6 @@ async def test_a_websocket_without_the_token_says_nothing_but_that(
     with TestClient(create_app(JobRunner(), auth="secret")) as client:
         with client.websocket_connect(path, headers=headers) as refused:
             assert refused.receive()["code"] == 4401
-
-
-@pytest.mark.parametrize("path", SOCKETS)
-async def test_a_server_that_can_deny_no_handshake_closes_it(path: str) -> None:
-    """Not every ASGI server has the extension for an answer; the door stays shut all the same."""
-    said = []
-
-    async def send(message: Any) -> None:
-        said.append(message)
-
-    async def receive() -> Any:
-        return {"type": "websocket.connect"}
-
-    headers = [(b"host", b"localhost"), (b"origin", b"https://evil.example")]
-    scope = {"type": "websocket", "path": path, "query_string": b"", "headers": headers}
-    await APP(scope, receive, send)
-    assert said == [{"type": "websocket.close", "code": 4403, "reason": "not allowed"}]
 
 
 async def test_a_websocket_that_may_come_in_finds_the_router() -> None:

@@ -58,7 +58,7 @@ class Guard:
         if scope["type"] == "http":
             await app(scope, receive, _careful(send))
         elif isinstance(app, Response):
-            await _refuse(app, scope, receive, send)
+            await _refuse(app.status_code, receive, send)
         else:
             await app(scope, receive, send)
 
@@ -154,19 +154,17 @@ class Guard:
         return answer
 
 
-async def _refuse(answer: Response, scope: Scope, receive: Receive, send: Send) -> None:
+async def _refuse(status: int, receive: Receive, send: Send) -> None:
     """Refuse a WebSocket: before its handshake, or, where a new token helps, with a code.
 
     A browser tells a page nothing of a handshake that fails, so that it could not tell a token
     that has changed from a server that is down. Nothing is heard, and nothing said but the code.
     """
-    if answer.status_code == 401:
+    if status == 401:
         await receive()  # the client's `websocket.connect`
         await send({"type": "websocket.accept"})
         await send({"type": "websocket.close", "code": 4401, "reason": "a token is needed"})
-    elif "websocket.http.response" in scope.get("extensions", {}):
-        await answer(scope, receive, send)
-    else:
+    else:  # uvicorn could send the problem document, but would log an error for each
         await send({"type": "websocket.close", "code": 4403, "reason": "not allowed"})
 
 
