@@ -1,67 +1,77 @@
-"""Measure the runner beside the loop that one writes by hand, in one interleaved run.
+"""Measure the runner beside its peers, in one interleaved run, each time in a fresh process.
 
-    python -m tests.benchmarks [--rounds 5] [--jobs 20000]
+    python -m tests.benchmarks                       everything, in a few minutes
+    python -m tests.benchmarks throughput http       some parts of it
+    python -m tests.benchmarks --full growth         up to a million jobs; it takes long
+    python -m tests.benchmarks --readme              and write the tables and the picture
 
-Each figure is taken in a fresh process, the ways in turn, round after round, since absolute times
-don't hold on a shared machine and ratios do. What is quoted is the median over the rounds.
+Absolute times don't hold on a shared machine and ratios do, so every ratio is one of the same
+round, and what is quoted is the median over the rounds.
 """
 
 import argparse
-import asyncio
-import json
-import platform
-import statistics
-import subprocess
 import sys
+from pathlib import Path
 
-from .peers import WAYS
-
-LATENCY_JOBS = 2_000
+from . import readme, tables
+from .registry import PARTS
+from .results import Results, describe, load, this_machine
+from .rounds import measure
 
 
 def main() -> None:
-    """Measure everything and print a Markdown table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--jobs", type=int, default=20_000)
-    parser.add_argument("--one", nargs=3, metavar=("WHAT", "WAY", "COUNT"))
-    arguments = parser.parse_args()
-    if arguments.one:
-        print(json.dumps(_measure(*arguments.one)))
+    """Measure, print the tables, and write what is asked for."""
+    given = _parser().parse_args()
+    if unknown := set(given.parts) - PARTS.keys():
+        sys.exit(f"there is no part {min(unknown)!r}; there are: {', '.join(PARTS)}")
+    results = load(given.load) if given.load else Results(this_machine())
+    parts = given.parts or ([] if given.load else list(PARTS))
+    for python in given.python or [sys.executable]:
+        _measure(results, parts, given, python)
+    if given.json:
+        results.save(given.json)
+    print(f"{readme.machine(results)}\n\n{tables.everything(results)}\n\n{tables.goals(results)}")
+    if given.readme:
+        readme.write(results)
+
+
+def _measure(results: Results, parts: list[str], given: argparse.Namespace, python: str) -> None:
+    if not parts:
         return
-    print(f"Python {platform.python_version()}, {platform.machine()}, medians of "
-          f"{arguments.rounds} rounds\n")  # fmt: skip
-    print("| | bare loop | jobrunner | ratio |\n| --- | ---: | ---: | ---: |")
-    for title, what, count, figure in (
-        ("jobs per second", "throughput", arguments.jobs, lambda s: arguments.jobs / s[0]),
-        ("submit to start, p50, µs", "latency", LATENCY_JOBS, lambda s: 1e6 * _percentile(s, 50)),
-        ("submit to start, p99, µs", "latency", LATENCY_JOBS, lambda s: 1e6 * _percentile(s, 99)),
-    ):
-        figures: dict[str, list[float]] = {way: [] for way in WAYS[what]}
-        for _ in range(arguments.rounds):
-            for way, taken in figures.items():
-                taken.append(figure(_in_fresh_process(what, way, count)))
-        bare, ours = (statistics.median(taken) for taken in figures.values())
-        print(f"| {title} | {bare:,.0f} | {ours:,.0f} | {ours / bare:.2f} |")
+    run = results.run(*describe(python))
+    for name in parts:
+        part = PARTS[name]
+        asked = dict(part.full if given.full else {}) | {
+            size: number for size, number in given.size if size in part.sizes
+        }
+        rounds = given.rounds or part.rounds
+        run.parts[name] = measure(part, rounds=rounds, sizes=asked, python=python)
 
 
-def _percentile(seconds: list[float], percent: int) -> float:
-    return sorted(seconds)[len(seconds) * percent // 100]
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.benchmarks",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("parts", nargs="*", metavar="PART", help=", ".join(PARTS))
+    parser.add_argument("--rounds", type=int, help="of every part; 2 to 5 if not given")
+    parser.add_argument("--full", action="store_true",
+                        help="a million jobs, 10,000 streams, 1 GB of output")  # fmt: skip
+    parser.add_argument("--size", type=_size, action="append", default=[], metavar="NAME=NUMBER",
+                        help="another size, such as jobs=1000")  # fmt: skip
+    parser.add_argument("--python", action="append", metavar="PATH",
+                        help="the interpreter to measure with, or several in turn")  # fmt: skip
+    parser.add_argument("--json", type=Path, metavar="FILE", help="keep the figures there")
+    parser.add_argument("--from", dest="load", type=Path, metavar="FILE",
+                        help="begin with those from there; measure only named parts")  # fmt: skip
+    parser.add_argument("--readme", action="store_true", help="write tables and picture")
+    return parser
 
 
-def _in_fresh_process(what: str, way: str, count: int) -> list[float]:
-    command = [sys.executable, "-m", "tests.benchmarks", "--one", what, way, str(count)]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
-    seconds: list[float] = json.loads(done.stdout)
-    return seconds
-
-
-def _measure(what: str, way: str, count: str) -> list[float]:
-    async def run() -> list[float]:
-        await WAYS[what][way](min(1_000, int(count)))  # warm up
-        return await WAYS[what][way](int(count))
-
-    return asyncio.run(run())
+def _size(text: str) -> tuple[str, int]:
+    name, _, number = text.partition("=")
+    return name, int(number)
 
 
 if __name__ == "__main__":

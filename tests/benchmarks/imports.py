@@ -1,0 +1,38 @@
+"""Time of the import in a fresh interpreter, beside what anybody with pydantic pays anyway."""
+
+import statistics
+import subprocess
+import sys
+from functools import partial
+
+from .shape import OURS, Figure, Figures, Goal, Part, Sizes, Way
+
+BASE = "import anyio, pydantic"
+MODEL = "the same, and one model"
+PROGRAMS = {
+    BASE: "import anyio, pydantic",
+    MODEL: "import anyio, pydantic\nclass Model(pydantic.BaseModel):\n    n: int",
+    OURS: "import jobrunner",
+}
+
+
+def importing(program: str, sizes: Sizes) -> Figures:
+    """Return the median of several interpreters, after one that writes the bytecode."""
+    timed = f"import time\nt = time.perf_counter()\n{program}\nprint(time.perf_counter() - t)"
+    command = [sys.executable, "-c", timed]
+    times = [
+        float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+        for _ in range(1 + sizes["interpreters"])
+    ]
+    return {"time": 1e3 * statistics.median(times[1:])}
+
+
+PART = Part(
+    name="imports",
+    title="Import",
+    figures=[Figure("time", "import, ms", less=True)],
+    ways=[Way(name, partial(importing, program)) for name, program in PROGRAMS.items()],
+    sizes={"interpreters": 3},
+    base=BASE,
+    goals=[Goal("time", most=1.3, of=BASE)],
+)

@@ -1,0 +1,23 @@
+"""All parts, in the order in which they are measured."""
+
+from . import (
+    commands,
+    growth,
+    http,
+    idle,
+    imports,
+    latency,
+    lookup,
+    memory,
+    streams,
+    throughput,
+    watchdog,
+)
+
+PARTS = {
+    module.PART.name: module.PART
+    for module in (
+        throughput, latency, memory, idle, imports, lookup, growth, watchdog, http, streams,
+        commands,
+    )
+}  # fmt: skip
