@@ -176,11 +176,11 @@ class Couriers:
         )
 
     async def _send(self, delivery: Delivery, host: Host) -> None:
-        answer = Answer(None, "the try was cut off")
+        task, answer = asyncio.current_task(), Answer(None, "the try was cut off")
         try:
             answer = await self._post(delivery, delivery.body or b"")
         finally:
-            if self._tasks.get(delivery.id) is asyncio.current_task():  # not closed meanwhile
+            if self._tasks.get(delivery.id) is task:  # not closed meanwhile
                 del self._tasks[delivery.id]
                 host.sending -= 1
                 self._settle(delivery, host, answer)
