@@ -84,12 +84,6 @@ class Poster:
         """Work in the loop that runs now."""
         self._making = asyncio.Lock()
 
-    async def close(self) -> None:
-        """Let go of what was opened for the loop."""
-        own, self._own = self._own, None
-        if own is not None:
-            await own.aclose()
-
     async def check(self, target: Target) -> None:
         """Look a new URL's host up, for 2 s at most; no answer in time is no refusal.
 

@@ -245,8 +245,6 @@ class Announcer:
             if len(new) < len(page.jobs) or (cursor := page.next_cursor) is None:
                 break
         for job in sorted(missed, key=lambda job: job.number):
-            if job.number > self._newest:
-                self._watch(job.id)
             for event in job.log.read().events:
                 self._see(event)
 
@@ -269,7 +267,6 @@ class Announcer:
         while self._step():
             pass
         await self._couriers.stop(timeout)
-        await self._poster.close()
         assert self._reader is not None, "what stops has been opened"
         self._reader.cancel()
         await asyncio.wait([self._reader], timeout=0)

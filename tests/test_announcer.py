@@ -13,9 +13,11 @@ from jobrunner import (
     Limits,
     Retention,
 )
+from jobrunner.jobs import Job
 from jobrunner.store import JobStore
 from jobrunner.timers import Timers
 from jobrunner.webhooks import Announcer
+from tests.limited import living
 from tests.receiving import Receiver, data_of, runner_with_webhooks, settled
 from tests.records import make_job
 from tests.simulation.loop import unix_now, virtual_time
@@ -54,6 +56,32 @@ async def test_a_feed_that_overflows_loses_no_event() -> None:
     assert len(receiver.received) == len(ended) == 140
     cancelled = {job.id for job in [*early, late[0]]}
     assert {job_id for job_id, kind in ended.items() if kind == "job.cancelled"} == cancelled
+
+
+@virtual_time
+async def test_much_to_read_leaves_others_their_turn() -> None:
+    """A crowd that ends in one step must not hold up the loop for a second."""
+    async with runner_with_webhooks(Receiver()) as runner:
+        jobs = [await runner.submit("echo", delay=100.0) for _ in range(250)]
+        await asyncio.sleep(1.0)
+        for job in jobs:
+            await job.cancel()
+        turns = []
+        for _ in range(12):
+            await asyncio.sleep(0)
+            counts = runner.stats().webhooks
+            turns.append(counts.get("pending", 0) + counts.get("delivered", 0))
+    assert {100, 200, 250} <= set(turns)
+
+
+@virtual_time
+async def test_a_job_that_has_ended_is_let_go_of() -> None:
+    """Its record was held only so that it could be told of."""
+    async with runner_with_webhooks(Receiver(), retention=Retention(max_jobs=0)) as runner:
+        for _ in range(20):
+            await (await runner.submit("echo")).wait()
+        await settled(runner)
+        assert living(Job) == 0
 
 
 @virtual_time

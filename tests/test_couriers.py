@@ -5,6 +5,7 @@ import asyncio
 import httpx2
 import pytest
 
+from jobrunner import JobView
 from tests.receiving import Receiver, only, run, runner_telling
 from tests.simulation.loop import virtual_time
 
@@ -159,6 +160,22 @@ async def test_a_receiver_that_hangs_holds_no_shutdown_up() -> None:
 
 
 @virtual_time
+async def test_who_else_is_told_shares_the_time_of_a_shutdown() -> None:
+    """The graces of two kinds of messages don't add up, and nothing of either is left."""
+    loop = asyncio.get_running_loop()
+
+    async def on_failure(job: JobView) -> None:
+        await asyncio.sleep(3.0)
+
+    runner = runner_telling(Receiver(seconds=1e9), runner={"on_failure": on_failure})
+    async with runner:
+        await runner.submit("quick", delay=100.0)
+        began = loop.time()
+    assert loop.time() - began == 5.0
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+@virtual_time
 async def test_even_one_that_won_t_be_cut_off_holds_no_shutdown_up() -> None:
     """A transport of somebody's own may swallow every cancellation (T3)."""
 
@@ -176,6 +193,26 @@ async def test_even_one_that_won_t_be_cut_off_holds_no_shutdown_up() -> None:
         await asyncio.sleep(1.0)
         began = loop.time()
     assert loop.time() - began == 6.0
+
+
+@virtual_time
+async def test_nothing_is_tried_any_more_while_the_last_tries_are_cut_off() -> None:
+    """It would begin when nobody waits for it, and be cut off in turn."""
+
+    class Both(Receiver):
+        async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+            if request.url.path == "/stubborn":
+                try:
+                    await asyncio.sleep(1e6)
+                except asyncio.CancelledError:
+                    await asyncio.sleep(0.8)
+            return await super().handle_async_request(request)
+
+    receiver = Both((503, {"retry-after": "5.5"}))
+    async with runner_telling(receiver, timeout=60.0) as runner:
+        await run(runner)
+        await run(runner, webhook_url="https://192.0.2.1/stubborn")
+    assert receiver.times == [0.0, 5.8]
 
 
 @virtual_time

@@ -155,13 +155,25 @@ async def test_a_connection_that_fails_says_why() -> None:
     assert (seen.status_code, seen.error) == (None, "ConnectError: refused by the wall")
 
 
+@virtual_time
+async def test_what_a_failure_says_is_cut() -> None:
+    """It comes from a stranger, and is kept for each delivery."""
+    receiver = Receiver(httpx2.ReadError("x" * 5_000))
+    async with runner_telling(receiver, schedule=(0.0,)) as runner:
+        job = await run(runner)
+        await asyncio.sleep(1.0)
+        seen = await only(runner, job)
+    assert seen.error is not None and 500 < len(seen.error) < 600
+
+
 @asynccontextmanager
-async def couriers(answer: Answer | None = None) -> AsyncIterator[Couriers]:
+async def couriers(
+    answer: Answer | None = None, *, seconds: float = 0.0
+) -> AsyncIterator[Couriers]:
     """Yield couriers whose tries all have this answer, or hang."""
 
     async def post(delivery: Delivery, body: bytes) -> Answer:
-        if answer is None:
-            await asyncio.Event().wait()
+        await asyncio.sleep(seconds if answer else 1e9)
         assert answer is not None, "nobody waits for ever"
         return answer
 
@@ -204,6 +216,32 @@ async def test_the_backlog_is_bounded_and_no_host_takes_it_all(
         assert taken(post, 7, "https://192.0.2.2/") == 5
         assert taken(post, 1, "https://192.0.2.3/") == 0
         assert (len(post), post.outcomes) == (10, {"dead": 5})
+
+
+@virtual_time
+async def test_the_bounds_hold_after_a_new_start_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was left is still under way."""
+    monkeypatch.setattr("jobrunner.couriers.MAX_UNDER_WAY", 10)
+    async with couriers() as post:
+        assert taken(post, 5, "https://192.0.2.1/a") == 5
+        await post.stop(0.0)
+        post.open()
+        assert taken(post, 1, "https://192.0.2.1/b") == 0
+
+
+@virtual_time
+async def test_what_waited_for_a_place_is_tried_once_after_a_new_start(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Lines are made anew; what stood in an old one must not stand in two."""
+    monkeypatch.setattr("jobrunner.couriers.AT_ONCE", 1)
+    async with couriers(Answer(204, None), seconds=1.0) as post:
+        for host in range(1, 6):
+            assert taken(post, 2, f"https://192.0.2.{host}/") == 2
+        await post.stop(0.0)
+        post.open()
+        await asyncio.sleep(100.0)
+        assert (len(post), post.outcomes) == (0, {"delivered": 10})
 
 
 @virtual_time

@@ -210,6 +210,24 @@ async def test_the_checked_address_is_connected_to_under_the_host_s_own_name() -
         assert refused.error is not None and "CERTIFICATE_VERIFY_FAILED" in refused.error
 
 
+def test_a_runner_posts_in_one_event_loop_after_the_other() -> None:
+    """A test suite has a loop for each test, and a module-level runner."""
+    runner = JobRunner(webhooks=Webhooks(SECRET, allow_private=True, schedule=(0.0,)))
+
+    @runner.job
+    async def quick() -> None:
+        pass
+
+    async def use() -> int:
+        async with listening(THANKS) as got:
+            async with runner:
+                jobs = [await runner.submit(quick, webhook_url=got.url()) for _ in range(3)]
+                await runner.wait([job.id for job in jobs])
+            return len(got.heads)
+
+    assert [asyncio.run(use()) for _ in range(2)] == [3, 3]
+
+
 async def test_the_first_tries_share_one_transport() -> None:
     """Certificates take their time to load; nobody should do so twice."""
     runner = JobRunner(webhooks=Webhooks(SECRET, allow_private=True))
@@ -237,9 +255,10 @@ async def test_certificates_of_the_environment_are_not_trusted(
     assert seen.error is not None and "CERTIFICATE_VERIFY_FAILED" in seen.error
 
 
-async def test_another_address_is_tried_when_one_can_t_be_connected_to() -> None:
+@pytest.mark.parametrize("addresses", ["::1 127.0.0.1", "127.0.0.1 ::1"])
+async def test_another_address_is_tried_when_one_can_t_be_connected_to(addresses: str) -> None:
     """Many a host has an IPv6 address, and many a machine has no IPv6."""
-    resolve = resolver({"receiver.test": ["::1 127.0.0.1"]})
+    resolve = resolver({"receiver.test": [addresses]})
     async with listening(THANKS) as got:
         seen = await told(got.url(host="receiver.test"), resolve=resolve)
     assert outcome(seen) == ("delivered", 204, None)

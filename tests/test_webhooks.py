@@ -151,7 +151,9 @@ async def test_the_trace_of_a_job_goes_on_at_its_receiver() -> None:
 
 
 @virtual_time
-async def test_a_job_s_url_wins_over_its_type_s_and_the_runner_s() -> None:
+async def test_a_job_s_url_wins_over_its_type_s_and_the_runner_s(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     """Each event goes to one place, the nearest."""
     receiver = Receiver()
     runner = runner_with_webhooks(receiver)
@@ -167,6 +169,7 @@ async def test_a_job_s_url_wins_over_its_type_s_and_the_runner_s() -> None:
     assert [request.url.removeprefix("https://192.0.2.") for request in receiver.received] == [
         "1/hook", "3/echo", "2/type", "3/typed", "3/quiet"
     ]  # fmt: skip
+    assert caplog.messages == []
 
 
 async def typed() -> None:
