@@ -75,14 +75,12 @@ class BatchIntake(Intake):
                 raise
         size = _size(items)
         try:
-            async with asyncio.timeout(max_wait) as limit, self._turn(handler):
+            async with asyncio.timeout(max_wait), self._turn(handler):
                 while self._is_full(handler, more=len(items), size=size):
                     await self._store.feed.wait(self._store.feed.last)
                     self._check_open()
                 return accept()
         except TimeoutError:
-            if not limit.expired():  # it is a type's own
-                raise
             raise self._no_room(handler, items) from None
 
     def _counted(self, params: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

@@ -150,9 +150,6 @@ class Batches:
         self._ended: deque[tuple[float, Batch]] = deque()
         self._items = 0
 
-    def __len__(self) -> int:
-        return len(self._batches)
-
     @property
     def oldest(self) -> float | None:
         """When the first of those that have ended did, on the loop's clock; None without any."""

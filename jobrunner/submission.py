@@ -242,6 +242,11 @@ class Intake:
                 f"the idempotency key {key!r} came before, with another type or other params, "
                 f"for job {job.id}; make a new key for a new job"
             )
+        if job is None and (batch := self._store.batches.by_key(key, owner)) is not None:
+            raise IdempotencyKeyReused(
+                f"the idempotency key {key!r} came before, for batch {batch.id}; make a new key "
+                "for a new job"
+            )
         return job
 
     def _rivals(self, checked: Checked, handler: Handler) -> dict[str, Job]:

@@ -1,69 +1,47 @@
 """Batches: all jobs or none, one progress, each end once, and what is kept of them."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 
 from jobrunner import (
-    BatchGone,
     BatchHandle,
-    BatchItem,
-    BatchNotFound,
     JobCancelled,
     JobContext,
     JobFailed,
-    JobGone,
     JobNotFinal,
-    JobRunner,
     JobStatus,
-    PermanentError,
-    Retention,
     RetryableError,
     RetryPolicy,
     RunnerStopped,
     WrongLoop,
 )
-from tests.runners import runner_with
+from tests.batched import ends, log_of, make_runner, numbers, running, some
 from tests.serving import Gates
 from tests.simulation.loop import EPOCH, virtual_time
 
-Told = list[tuple[int, str, Any]]
 
+@virtual_time
+async def test_many_results_are_read_in_turns() -> None:
+    """Ten thousand of them are seconds, in which streams and timers go on."""
+    turns = 0
 
-def make_runner(**options: Any) -> JobRunner:
-    """Return a runner with a type that takes so many seconds, or fails."""
-    runner = runner_with(**{"shutdown_timeout": 0.0, "workers": 5, **options})
+    async def turn() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
 
-    @runner.job
-    async def analyse(n: int, seconds: float = 0.0, fails: bool = False) -> int:
-        await asyncio.sleep(seconds)
-        if fails:
-            raise PermanentError(f"number {n} can't be analysed")
-        return n * n
-
-    return runner
-
-
-@asynccontextmanager
-async def running(**options: Any) -> AsyncIterator[JobRunner]:
-    async with make_runner(**options) as runner:
-        yield runner
-
-
-def numbers(count: int, **params: Any) -> list[dict[str, Any]]:
-    return [{"n": n, **params} for n in range(count)]
-
-
-def ends(items: list[BatchItem[Any]]) -> list[tuple[int, str | None]]:
-    return [(item.index, item.status) for item in items]
-
-
-def some(counts: dict[JobStatus, int]) -> dict[str, int]:
-    """Return the statuses that any job has."""
-    return {status.value: count for status, count in counts.items() if count}
+    async with running() as runner:
+        batch = await runner.submit_batch("analyse", numbers(450))
+        await batch.wait()
+        other = asyncio.create_task(turn())
+        assert len(await batch.results()) == 450
+        after_results = turns
+        assert len([item async for item in batch.as_completed()]) == 450
+        other.cancel()
+    assert (after_results >= 2, turns - after_results >= 2) == (True, True)
 
 
 @virtual_time
@@ -183,10 +161,6 @@ async def test_none_and_one_are_batches_too(count: int) -> None:
 # Events
 
 
-async def log_of(batch: BatchHandle[Any], after: int = 0) -> Told:
-    return [(e.seq, e.type, e.data.get("index")) async for e in batch.events(after)]
-
-
 @virtual_time
 async def test_its_log_goes_on_after_every_number() -> None:
     """A browser that was closed for a while gets the rest, nothing twice and nothing lost."""
@@ -288,6 +262,26 @@ async def test_cancelling_twice_is_the_same_as_once() -> None:
 
 
 @virtual_time
+async def test_cancelling_many_lets_others_have_a_turn() -> None:
+    """A thousand ends take a moment, in which streams and timers go on."""
+    turns = 0
+
+    async def turn() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async with running() as runner:
+        batch = await runner.submit_batch("analyse", numbers(1_100), delay=60.0)
+        other = asyncio.create_task(turn())
+        before = turns
+        view = await batch.cancel()
+        other.cancel()
+    assert (some(view.counts), turns - before >= 2) == ({"cancelled": 1_100}, True)
+
+
+@virtual_time
 async def test_cancelling_touches_no_other_batch() -> None:
     """Nor a single job of the same type."""
     async with running(workers=1) as runner:
@@ -297,187 +291,6 @@ async def test_cancelling_touches_no_other_batch() -> None:
         await two.wait()
         assert (await alone.wait()).status == "completed"
     assert (some(one.counts), some(two.counts)) == ({"cancelled": 3}, {"completed": 3})
-
-
-# In flight
-
-
-class Load:
-    """Counts how many run at once."""
-
-    def __init__(self) -> None:
-        self.now = self.most = self.runs = 0
-
-    async def carry(self, seconds: float) -> None:
-        self.now += 1
-        self.runs += 1
-        self.most = max(self.most, self.now)
-        try:
-            await asyncio.sleep(seconds)
-        finally:
-            self.now -= 1
-
-
-@virtual_time
-async def test_no_more_are_in_flight_than_may_be() -> None:
-    """A batch must not take all workers; others run beside it, and it drains all the same."""
-    runner, load, other = runner_with(workers=10), Load(), Load()
-
-    @runner.job
-    async def work(mine: bool = True) -> None:
-        await (load if mine else other).carry(1.0)
-
-    async with runner:
-        batch = await runner.submit_batch(work, [{}] * 12, max_in_flight=3)
-        beside = await runner.submit_batch(work, [{"mine": False}] * 7)
-        await beside.wait()
-        assert asyncio.get_running_loop().time() == 1.0
-        await batch.wait()
-        assert asyncio.get_running_loop().time() == 4.0
-    assert (load.most, load.runs, other.most) == (3, 12, 7)
-    assert batch.view().max_in_flight == 3
-
-
-@virtual_time
-async def test_what_is_in_flight_is_counted_over_retries_and_delays() -> None:
-    """A job that waits for its next attempt holds no place, and takes one again."""
-    runner, load = runner_with(workers=10), Load()
-
-    @runner.job(retry=RetryPolicy(max_attempts=3))
-    async def work(ctx: JobContext) -> None:
-        await load.carry(1.0)
-        if ctx.attempt < 3:
-            raise RetryableError("once more", retry_after=5.0)
-
-    async with runner:
-        batch = await runner.submit_batch(work, [{}] * 8, max_in_flight=2, delay=10.0)
-        view = await batch.wait()
-    assert (load.most, load.runs, some(view.counts)) == (2, 24, {"completed": 8})
-
-
-@pytest.mark.parametrize("limit", [1, 2, 5])
-@virtual_time
-async def test_the_limits_of_the_type_hold_too(limit: int) -> None:
-    """Whichever is less: at once of the type, of a key, or of the batch."""
-    runner, load = runner_with(workers=10), Load()
-
-    @runner.job(max_concurrency=3, concurrency_key=lambda p: p["user"], max_per_key=2)
-    async def work(user: str) -> None:
-        await load.carry(1.0)
-
-    async with runner:
-        batches = [
-            await runner.submit_batch(work, [{"user": u}] * 6, max_in_flight=limit) for u in "ab"
-        ]
-        alone = await runner.submit(work, {"user": "c"})
-        for batch in batches:
-            assert some((await batch.wait()).counts) == {"completed": 6}
-        await alone.wait()
-    assert (load.most, load.runs) == (min(3, 2 * min(limit, 2)) if limit > 1 else 3, 13)
-
-
-@virtual_time
-async def test_a_cancelled_batch_gives_its_places_back() -> None:
-    """Those that waited for a place are cancelled, and the next batch runs."""
-    async with running(workers=10) as runner:
-        first = await runner.submit_batch("analyse", numbers(6, seconds=60.0), max_in_flight=2)
-        await asyncio.sleep(1.0)
-        assert some(first.counts) == {"running": 2, "pending": 4}
-        await first.cancel()
-        assert some((await first.wait()).counts) == {"cancelled": 6}
-        second = await runner.submit_batch("analyse", numbers(6, seconds=1.0), max_in_flight=6)
-        await second.wait()
-        assert asyncio.get_running_loop().time() == 2.0
-
-
-# What is kept
-
-
-@virtual_time
-async def test_the_counts_outlive_the_jobs() -> None:
-    """The jobs are pruned while the batch still runs; nothing of the sum is lost, nor any end."""
-    async with running(workers=1, retention=Retention(max_jobs=3)) as runner:
-        params = [{"n": n, "fails": n == 2} for n in range(10)]
-        batch = await runner.submit_batch("analyse", params)
-        view = await batch.wait()
-        results = await batch.results()
-        items = [item async for item in batch.as_completed()]
-        assert len((await runner.list(batch_id=batch.id)).jobs) == 3
-        assert runner.batch(batch.id).view() == view
-    assert some(view.counts) == {"completed": 9, "failed": 1}
-    assert [item.status for item in results] == [None] * 7 + ["completed"] * 3
-    assert [item.status for item in items][:4] == ["completed", "completed", "failed", "completed"]
-    assert results[9].result() == 81
-    with pytest.raises(JobGone, match="has ended and is no longer kept"):
-        items[2].result()
-
-
-@virtual_time
-async def test_batches_are_forgotten_as_jobs_are() -> None:
-    """No more jobs are in batches that are kept than are kept; the newest stays whatever its
-    size, and one that runs too."""
-    async with running(retention=Retention(max_jobs=10)) as runner:
-        live = await runner.submit_batch("analyse", numbers(2, seconds=99.0))
-        old = [await runner.submit_batch("analyse", numbers(4)) for _ in range(3)]
-        await old[2].wait()
-        with pytest.raises(BatchGone, match="has ended and is no longer kept"):
-            runner.batch(old[0].id)
-        assert [runner.batch(b.id).id for b in old[1:]] == [b.id for b in old[1:]]
-        large = await runner.submit_batch("analyse", numbers(20))
-        await large.wait()
-        assert [runner.batch(b.id).total for b in (live, large)] == [2, 20]
-        with pytest.raises(BatchGone):
-            runner.batch(old[2].id)
-        assert (await old[0].wait()).counts[JobStatus.COMPLETED] == 4  # who holds it reads on
-        assert len([item async for item in old[0].as_completed()]) == 4
-
-
-@virtual_time
-async def test_batches_are_forgotten_with_age() -> None:
-    """Also one of no jobs, on which no job's age would strike."""
-    async with running(retention=Retention(max_age=100.0)) as runner:
-        empty = await runner.submit_batch("analyse", [])
-        await asyncio.sleep(50.0)
-        batch = await runner.submit_batch("analyse", numbers(3))
-        await batch.wait()
-        await asyncio.sleep(49.0)
-        assert [runner.batch(b.id).total for b in (empty, batch)] == [0, 3]
-        await asyncio.sleep(2.0)
-        with pytest.raises(BatchGone):
-            runner.batch(empty.id)
-        await asyncio.sleep(48.0)
-        assert runner.batch(batch.id).total == 3
-        await asyncio.sleep(2.0)
-        with pytest.raises(BatchGone):
-            runner.batch(batch.id)
-
-
-@virtual_time
-async def test_batches_are_bounded_in_bytes_too() -> None:
-    """Where the number of jobs isn't, memory is."""
-    kept = Retention(max_jobs=None, max_age=None, max_bytes=10_000)
-    async with running(retention=kept) as runner:
-        batches = [await runner.submit_batch("analyse", numbers(5)) for _ in range(10)]
-        await runner.drain()
-        gone = 0
-        for batch in batches:
-            try:
-                runner.batch(batch.id)
-            except BatchGone:
-                gone += 1
-    assert gone == 7
-
-
-@virtual_time
-async def test_a_batch_that_never_was_is_unknown() -> None:
-    """And one that was forgotten long ago, too."""
-    async with running(retention=Retention(max_jobs=1, max_tombstones=1)) as runner:
-        with pytest.raises(BatchNotFound, match="there is no batch 'batch_0'"):
-            runner.batch("batch_0")
-        batches = [await runner.submit_batch("analyse", numbers(1)) for _ in range(3)]
-        await batches[2].wait()
-        with pytest.raises(BatchNotFound):
-            runner.batch(batches[0].id)
 
 
 # The runner's life
@@ -499,6 +312,22 @@ async def test_a_shutdown_ends_the_batch_and_tells_its_watchers() -> None:
     assert [i.job and i.job.error and i.job.error.reason for i in await batch.results()] == (
         [None] + ["shutdown"] * 4
     )
+
+
+@virtual_time
+async def test_it_says_after_how_long_it_is_worth_asking() -> None:
+    """At the pace until now, and within a minute; at once when it is over."""
+    async with running(workers=1) as runner:
+        batch = await runner.submit_batch("analyse", numbers(5, seconds=10.0))
+        long = await runner.submit_batch("analyse", numbers(100, seconds=10.0))
+        asked = []
+        for pause in (10.5, 10.0, 10.0, 10.0, 20.0):
+            asked.append(round(runner.poll_batch_after(batch.id), 2))
+            await asyncio.sleep(pause)
+        assert asked == [1.0, 42.0, 30.75, 20.33, 10.12]
+        assert (runner.poll_batch_after(batch.id), runner.poll_batch_after(long.id)) == (1.0, 60.0)
+        await long.cancel()
+        await long.wait()
 
 
 @virtual_time
