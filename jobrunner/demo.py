@@ -112,7 +112,7 @@ class Demo:
     async def run(self) -> None:
         """Live the conversation and then the batch."""
         self._say("you", "run the full test suite")
-        job = await self._submit("run_tests", {})
+        job = await self._submit("/jobs", "run_tests", {})
         self._say("agent", f"I have started the test suite as {job['job_id']}.")
         async with asyncio.TaskGroup() as group:
             bar = group.create_task(self._show(job["job_id"], SUITE_TESTS))
@@ -129,16 +129,14 @@ class Demo:
     def _call(self, text: str) -> None:
         self._console.print(f"       [dim]{text}[/dim]", highlight=False, soft_wrap=True)
 
-    async def _submit(self, type: str, params: dict[str, Any], **options: Any) -> dict[str, Any]:
+    async def _submit(self, path: str, type: str, params: Any) -> dict[str, Any]:
         began = time.perf_counter()
-        body = {"type": type, "params": params, **options}
-        response = await self._client.post("/jobs", json=body)
+        response = await self._client.post(path, json={"type": type, "params": params})
         response.raise_for_status()
-        if not options:
-            took = 1_000 * (time.perf_counter() - began)
-            self._call(f"POST /jobs {type} -> {response.status_code} in {took:.0f} ms")
-        job: dict[str, Any] = response.json()
-        return job
+        took = 1_000 * (time.perf_counter() - began)
+        self._call(f"POST {path} {type} -> {response.status_code} in {took:.0f} ms")
+        taken: dict[str, Any] = response.json()
+        return taken
 
     async def _get(self, job_id: str, wait: int = 0) -> dict[str, Any]:
         response = await self._client.get(f"/jobs/{job_id}", params={"wait": wait})
@@ -146,9 +144,9 @@ class Demo:
         job: dict[str, Any] = response.json()
         return job
 
-    async def _events(self, job_id: str) -> AsyncIterator[tuple[str, dict[str, Any]]]:
-        """Yield the job's stream as (event, data)."""
-        async with self._client.stream("GET", f"/jobs/{job_id}/stream", timeout=60.0) as response:
+    async def _events(self, path: str) -> AsyncIterator[tuple[str, dict[str, Any]]]:
+        """Yield the stream of a job or a batch as (event, data)."""
+        async with self._client.stream("GET", f"{path}/stream", timeout=60.0) as response:
             name = ""
             async for line in response.aiter_lines():
                 field, _, value = line.partition(": ")
@@ -158,14 +156,14 @@ class Demo:
                     yield name, json.loads(value)
 
     async def _reach(self, job_id: str, percent: float) -> None:
-        async for name, data in self._events(job_id):
+        async for name, data in self._events(f"/jobs/{job_id}"):
             if name == "done" or data.get("progress", 0) >= percent:
                 return
 
     async def _show(self, job_id: str, total: int) -> None:
         with self._bar() as progress:
             task = progress.add_task("tests", total=total)
-            async for name, data in self._events(job_id):
+            async for name, data in self._events(f"/jobs/{job_id}"):
                 if name == "progress" and data["step"]:
                     progress.update(task, completed=data["step"]["current"])
 
@@ -197,22 +195,15 @@ class Demo:
         folder = Path(os.__file__).parent
         paths = sorted(folder.glob("*.py"))[:DOCUMENTS]
         self._say("you", f"analyse these {len(paths)} documents")
-        jobs = [
-            await self._submit("analyse_document", {"path": str(path)}, session_id="demo")
-            for path in paths
-        ]
+        params = [{"path": str(path)} for path in paths]
+        batch = await self._submit("/batches", "analyse_document", params)
         results: list[dict[str, Any]] = []
         with self._bar() as progress:
-            task = progress.add_task("documents", total=len(jobs))
-
-            async def finish(job_id: str) -> None:
-                job = await self._get(job_id, wait=30)
-                results.append(job["result"])
-                progress.advance(task)
-
-            async with asyncio.TaskGroup() as group:
-                for job in jobs:
-                    group.create_task(finish(job["job_id"]))
+            task = progress.add_task("documents", total=batch["total"])
+            async for name, data in self._events(f"/batches/{batch['batch_id']}"):
+                if name == "item":
+                    results.append(data["result"])
+                    progress.advance(task)
         words = sum(result["words"] for result in results)
         longest = max(results, key=lambda result: result["words"])
         self._say("agent", f"Analysed {len(results)} documents with {words:,} words in all.")
@@ -222,9 +213,8 @@ class Demo:
 @asynccontextmanager
 async def _client(server: Server) -> AsyncIterator[httpx2.AsyncClient]:
     headers = {"Authorization": f"Bearer {server.token}"}
-    limits = httpx2.Limits(max_connections=DOCUMENTS)
     async with httpx2.AsyncClient(
-        base_url=server.url, headers=headers, limits=limits, timeout=60.0, trust_env=False
+        base_url=server.url, headers=headers, timeout=60.0, trust_env=False
     ) as client:
         yield client
 
