@@ -42,6 +42,7 @@ async def told(url: str, **hooks: Any) -> DeliveryView:
 
     async with runner:  # leaving it lets the try end
         job = await run(runner)
+        assert job.status == "completed"  # whatever the receiver does
     (delivery,) = await runner.deliveries(job.id)
     return delivery
 
