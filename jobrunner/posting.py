@@ -1,8 +1,8 @@
 """One try to deliver a webhook: look the name up, check what it says, post, read the status.
 
-Nothing here can take longer than the total deadline or more memory than a head of 100 kB, whatever
-the other side does: of the answer only status and headers are read, redirects are not followed, no
-proxy and no netrc of the environment is asked, and no connection is used twice.
+Nothing here can take longer than the total deadline, whatever the other side does: of the answer
+only status and headers are read, redirects are not followed, no proxy and no netrc of the
+environment is asked, and no connection is used twice.
 
 The connection goes to an address that was checked a moment ago, and not to the name, which could
 resolve to another one by now; `Host`, SNI and the certificate still go by the name.
@@ -182,7 +182,6 @@ class Poster:
 
 
 def _direct() -> "httpx2.AsyncBaseTransport":
-    import httpx2  # not for everybody to load
+    from .direct import Direct  # not for everybody to load
 
-    limits = httpx2.Limits(max_connections=None, max_keepalive_connections=0)
-    return httpx2.AsyncHTTPTransport(trust_env=False, limits=limits)
+    return Direct()

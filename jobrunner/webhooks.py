@@ -80,8 +80,9 @@ class Webhooks:
     resolve: Resolve | None = None
     """Returns the addresses of a name; the system's resolver if not given."""
     transport: "httpx2.AsyncBaseTransport | None" = None
-    """What connects, for a proxy or certificates of your own; it is given URLs with the checked
-    address in the host's place. It is yours to close."""
+    """What connects, in place of `jobrunner.direct.Direct()`: `Direct(context)` for certificates of
+    your own, a transport of httpx2 for a proxy. It is given URLs with the checked address in the
+    host's place, and is yours to close."""
 
     def __post_init__(self) -> None:
         if not callable(self.secret):

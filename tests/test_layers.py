@@ -17,7 +17,7 @@ ORDER = """
     limits redaction events timers http_errors retry batches jobs views options output
     process_table processes commands signals inbox context results handlers signatures pages packing
     listing store gates queue endings threads stuck failures
-    deliveries posting hosts couriers webhooks engines sight watchdog single attempt outcomes
+    deliveries direct posting hosts couriers webhooks engines sight watchdog single attempt outcomes
     worker control pool submit_options submission handles job_types lookup steering
     batch_views batch_intake batch_handles batching runner
     client_address client_errors client_http client_events client_progress client_waiting

@@ -13,6 +13,7 @@ import httpx2
 import pytest
 
 from jobrunner import DeliveryView, JobRunner, Webhooks
+from jobrunner.direct import Direct
 from jobrunner.threads import Threads
 from jobrunner.webhooks import new_secret, verify
 from tests.receiving import SECRET, Behave, listening, resolver, run
@@ -25,13 +26,12 @@ CERTIFICATE = Path(__file__).parent / "receiver.pem"
 
 async def told(url: str, **hooks: Any) -> DeliveryView:
     """Run a job whose end is posted to the URL once, and return what came of that."""
-    plain = httpx2.AsyncHTTPTransport(verify=NO_TLS, trust_env=False)
     given = {
         "secret": SECRET,
         "url": url,
         "allow_private": True,
         "schedule": (0.0,),
-        "transport": plain,
+        "transport": Direct(NO_TLS),
         **hooks,
     }
     runner = JobRunner(webhooks=Webhooks(**given))
@@ -122,6 +122,44 @@ async def test_a_try_has_a_total_deadline(behave: Behave) -> None:
     assert seen == ("dead", None, "no answer within 0.1 s")
 
 
+async def test_a_head_is_read_up_to_a_bound() -> None:
+    """Answers that come in faster than they are parsed would have the event loop for themselves."""
+    flood = b"HTTP/1.1 100 Continue\r\n\r\n" * 1_000
+
+    async def pour(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while not writer.is_closing():
+            writer.write(flood)
+            await writer.drain()
+
+    async with listening(pour) as got:
+        seen = outcome(await told(got.url()))
+    error = "RemoteProtocolError: the answer's head is over 65536 bytes"
+    assert seen == ("dead", None, error)
+
+
+async def test_a_handshake_that_never_ends_is_cut_off() -> None:
+    """And its connection is closed: the other side hears of it."""
+    ended = asyncio.Event()
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await never(reader, writer)
+        ended.set()
+
+    async with listening(silent, head=False) as got:
+        seen = outcome(await told(got.url("https"), timeout=0.1))
+        async with asyncio.timeout(GONE_ON):
+            await ended.wait()
+    assert seen == ("dead", None, "no answer within 0.1 s")
+
+
+async def test_a_transport_of_httpx2_can_do_it_too() -> None:
+    """For a proxy, which decides by itself where it connects to."""
+    async with httpx2.AsyncHTTPTransport(verify=NO_TLS, trust_env=False) as transport:
+        async with listening(THANKS) as got:
+            seen = outcome(await told(got.url(), transport=transport))
+    assert seen == ("delivered", 204, None)
+
+
 async def test_a_body_that_never_ends_is_not_read() -> None:
     """The status says all that we want to know; the connection is closed at once."""
     sent = 0
@@ -189,10 +227,9 @@ def tls_server(names: list[str | None]) -> ssl.SSLContext:
     return context
 
 
-def trusting() -> httpx2.AsyncHTTPTransport:
+def trusting() -> Direct:
     """Return a transport that trusts the certificate of receiver.test."""
-    verify = ssl.create_default_context(cafile=str(CERTIFICATE))
-    return httpx2.AsyncHTTPTransport(verify=verify, trust_env=False)
+    return Direct(ssl.create_default_context(cafile=str(CERTIFICATE)))
 
 
 async def test_the_checked_address_is_connected_to_under_the_host_s_own_name() -> None:
