@@ -57,12 +57,9 @@ class Attempt:
     @property
     def next_check(self) -> float:
         """When a limit may be over, on the loop's clock; infinite without one."""
-        stall = self.job.stall_timeout
-        return (
-            self.ends_by
-            if stall is None
-            else min(self.ends_by, self.context._sign_of_life() + stall)
-        )
+        if (stall := self.job.stall_timeout) is None:
+            return self.ends_by
+        return min(self.ends_by, self.context._sign_of_life() + stall)
 
     @property
     def failure(self) -> FailureReason | None:

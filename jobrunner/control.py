@@ -62,6 +62,8 @@ class Control:
             expires: Seconds for which it may wait for its start; None for ever.
             delay: Seconds before it may start; both limits begin then.
         """
+        if expires is None and job.deadline is None:
+            return
         now, alarms = self._timers.now() + delay, []
         if expires is not None:
             alarms.append(self._timers.at(now + expires, lambda: self._expire(job)))

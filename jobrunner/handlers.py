@@ -73,11 +73,11 @@ class Handler:
             return {}, b"{}"
         try:
             given = dict(params) if isinstance(params, Mapping) else params
-            arguments = self.params.validate_python(given)
-            raw = self.params.dump_json(arguments, by_alias=True, round_trip=True)
+            arguments = self.params.validator.validate_python(given)
+            raw = self.params.serializer.to_json(arguments, by_alias=True, round_trip=True)
             check_readable(raw)
             shown = raw if self.redaction is None else self.redaction.in_json(raw)
-            return dict(vars(arguments)), shown
+            return vars(arguments), shown
         except ValidationError as error:
             problems = [_problem(line, params) for line in error.errors(include_url=False)]
             raise InvalidParams(_listing(self.name, problems), problems) from None
@@ -123,7 +123,7 @@ class Handler:
         if self.result is None:
             return from_json(raw)
         try:
-            return self.result.validate_json(raw)
+            return self.result.validator.validate_json(raw)
         except ValidationError as error:
             raise InvalidResult(
                 f"the result of {self.name!r} is not what its handler is annotated to return: "

@@ -31,6 +31,8 @@ class JobHandle(Generic[T_co]):
     It keeps the job readable for as long as it is held, also when the runner has pruned it.
     """
 
+    __slots__ = ("__weakref__", "_handler", "_job", "_outcome", "_owner")
+
     def __init__(
         self,
         job: Job,

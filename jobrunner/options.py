@@ -110,6 +110,12 @@ class TypeOptions:
         parse_rate(self.rate_limit)
 
     @property
+    def is_plain(self) -> bool:
+        """Whether a job of the type has no options of its own, but for the limit of an attempt."""
+        timed = self.deadline is not None or self.expires is not None
+        return not timed and self.stall_timeout is None and self.webhook_url is ...
+
+    @property
     def rate(self) -> RateLimit | None:
         """The rate limit, read."""
         return parse_rate(self.rate_limit)

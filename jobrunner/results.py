@@ -9,6 +9,8 @@ from .errors import InvalidResult, PayloadTooLarge, describe
 
 SAFE_JSON = 300
 """Bytes below which JSON can't be too deep, or hold a number too long, to be read again."""
+_PLAIN = {type(None), bool, int, float, str, list, dict}
+"""Classes of most results, which need no closer look."""
 ROOM = 50
 """Levels that what is kept leaves for what it will be put into: a view, a list, an envelope."""
 
@@ -33,9 +35,10 @@ def dump_result(value: Any, *, limit: int) -> bytes:
         InvalidResult: Part of it can't be JSON; says which.
         PayloadTooLarge: It is over `limit` bytes.
     """
-    if type(value) is Refused:
-        raise value.error
-    _refuse_unfinished(value)
+    if type(value) not in _PLAIN:
+        if type(value) is Refused:
+            raise value.error
+        _refuse_unfinished(value)
     try:
         raw = to_json(value, inf_nan_mode="null")
         check_readable(raw)

@@ -349,8 +349,10 @@ class JobRunner(JobTypes, Batching):
             self._failures.tell(told, job)
 
     def _check_running(self) -> None:
-        self._check_state()
-        self.check_loop()
+        here = os.getpid() == self._process and asyncio._get_running_loop() is self._loop
+        if not here or self._state != "running":
+            self._check_state()
+            self.check_loop()
 
     def _check_process(self) -> None:
         if self._process is not None:

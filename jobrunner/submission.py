@@ -103,7 +103,8 @@ class Intake:
             QueueFull: There is no room, after `max_wait` seconds.
             Exception: What `accept` raises.
         """
-        max_wait = check_seconds("max_wait", options.get("max_wait", 0.0), zero=True)
+        max_wait = options.get("max_wait", 0.0)
+        max_wait = max_wait and check_seconds("max_wait", max_wait)
         try:
             return self.accept(handler, params, options, behind=handler.name in self._lines)
         except QueueFull:
@@ -159,7 +160,7 @@ class Intake:
         now = self._now()
         checked = check_submit(options, handler.options, self._timeout, self._limits, now)
         arguments, raw = self._validate(handler, params)
-        key, owner = checked.fields["idempotency_key"], checked.fields["owner"]
+        key, owner = checked.fields.get("idempotency_key"), checked.fields.get("owner")
         if key is not None and (known := self._known(key, owner, handler, raw)) is not None:
             return known, "replayed"
         set_key(checked.fields, handler, arguments)
@@ -251,7 +252,7 @@ class Intake:
 
     def _rivals(self, checked: Checked, handler: Handler) -> dict[str, Job]:
         """Return its owner's live jobs with the same concurrency key, in order of submission."""
-        key, owner = checked.fields["concurrency_key"], checked.fields["owner"]
+        key, owner = checked.fields.get("concurrency_key"), checked.fields.get("owner")
         return {} if key is None else self._store.live_with_key(handler.name, key, owner)
 
     def _is_full(
@@ -262,9 +263,10 @@ class Intake:
         Args:
             size: Bytes of their params; what comes alone may go over the limit by its own.
         """
-        counts, bound = self._store.counts, handler.options.max_pending
-        waits = [job for job in less if job.status is not JobStatus.RUNNING]
-        freed, freed_bytes = len(waits), sum(len(job.params) for job in waits)
+        counts, bound, freed, freed_bytes = self._store.counts, handler.options.max_pending, 0, 0
+        for job in less:
+            if job.status is not JobStatus.RUNNING:
+                freed, freed_bytes = freed + 1, freed_bytes + len(job.params)
         waiting = counts[JobStatus.PENDING] + counts[JobStatus.RETRYING] - freed
         of_type = self._store.waiting[handler.name] - freed
         return (
@@ -323,7 +325,7 @@ class _Line:
 def set_key(fields: Fields, handler: Handler, arguments: Mapping[str, Any]) -> None:
     """Have the type make the concurrency key, where the submitter named none."""
     make = handler.options.concurrency_key
-    if make is None or fields["concurrency_key"] is not None:
+    if make is None or fields.get("concurrency_key") is not None:
         return
     try:
         key = make(dict(arguments))

@@ -60,8 +60,8 @@ class SubmitOptions(TypedDict, total=False):
     """Where in a trace the job was submitted (W3C Trace Context)."""
 
 
-class Fields(TypedDict):
-    """The options that are fields of the job's record."""
+class Fields(TypedDict, total=False):
+    """The options that are fields of the job's record; those left out are at their default."""
 
     priority: int
     timeout: float | None
@@ -107,6 +107,9 @@ def check_submit(
         InvalidOption: One is unknown, or has a value that it can't have.
         PayloadTooLarge: The metadata is.
     """
+    if not given and of_type.is_plain:
+        usual: Fields = {"timeout": _timeout(..., of_type, timeout)}
+        return Checked(usual, 0.0, None, of_type.on_duplicate)
     if unknown := given.keys() - SubmitOptions.__annotations__.keys():
         raise InvalidOption(
             f"submit has no option {min(unknown)!r}; params are its second argument, a dict",

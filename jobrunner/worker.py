@@ -193,7 +193,8 @@ class Workers:
 
     def _watch(self, attempt: Attempt) -> None:
         """Look at the limits when the next of them may be over."""
-        self._timers.cancel(attempt.job.timer)
+        if attempt.job.timer is not None:
+            self._timers.cancel(attempt.job.timer)
         if (next_check := attempt.next_check) < math.inf:
             attempt.job.timer = self._timers.at(next_check, lambda: self._check(attempt))
 
