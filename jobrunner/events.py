@@ -66,8 +66,8 @@ class EventLog:
         last: Number after which the events are numbered; they go on from another log's then.
     """
 
-    __slots__ = ("_bytes", "_events", "_gone", "_room", "_waiters", "closed", "last", "max_bytes",
-                 "max_events")  # fmt: skip
+    __slots__ = ("_bytes", "_events", "_gone", "_room", "_sweep_at", "_waiters", "closed", "last",
+                 "max_bytes", "max_events")  # fmt: skip
 
     def __init__(
         self, *, max_events: int = 1_000, max_bytes: int = 5_000_000, last: int = 0
@@ -79,6 +79,7 @@ class EventLog:
         self._events: list[Event | None] = []
         self._gone = 0  # how many places at the front of the list are empty
         self._room = max_events + max_events // 4  # text goes at once, other events in sweeps
+        self._sweep_at = last + self._room
         self._bytes = 0
         self._waiters: dict[asyncio.Future[None], int] | None = None
 
@@ -92,13 +93,13 @@ class EventLog:
 
     def append(self, event: Event) -> None:
         """Add the event as number `last + 1` and wake who waits for it."""
-        events = self._events
-        events.append(event)
+        self._events.append(event)
         self.last += 1
         if event.type in _TEXTUAL:
             self._bytes += event.weight
             self._room = self.max_events
-        if len(events) - self._gone > self._room or self._bytes > self.max_bytes:
+            self._evict()
+        elif self.last > self._sweep_at or self._bytes > self.max_bytes:
             self._evict()
         if self._waiters:
             self._wake()
@@ -118,6 +119,7 @@ class EventLog:
             del events[:gone]
             gone = 0
         self._gone = gone
+        self._sweep_at = self.last - len(events) + gone + self._room
 
     def close(self) -> None:
         """Say that nothing will follow, and wake everybody who waits."""

@@ -37,11 +37,13 @@ class Listing:
     def update(self) -> None:
         """List what has changed."""
         by_status, listed = self._indexes["status"], self._listed
+        alike: dict[tuple[Any, ...], list[int]] = {}  # new ones: most have all in common
         for number, noted in self._late.items():
-            facts = noted if type(noted) is tuple else _facts_of(noted)
-            was, status = listed.get(number), facts[1]
+            job_id, *values = noted if type(noted) is tuple else _facts_of(noted)
+            was, status = listed.get(number), values[0]
             if was is None:
-                self._add(number, facts)
+                self.ids.add(number, job_id)
+                alike.setdefault(tuple(values), []).append(number)
             elif was is not status:
                 by_status.remove(was, number)
                 by_status.add(status, number)
@@ -50,12 +52,13 @@ class Listing:
             elif was is not None:
                 del listed[number]
         self._late.clear()
+        for facts, numbers in alike.items():
+            self._add(facts, numbers)
 
-    def _add(self, number: int, facts: tuple[Any, ...]) -> None:
-        self.ids.add(number, facts[0])
-        for index, value in zip(self._indexes.values(), facts[1:], strict=True):
+    def _add(self, facts: tuple[Any, ...], numbers: list[int]) -> None:
+        for index, value in zip(self._indexes.values(), facts, strict=True):
             if value is not None:
-                index.add(value, number)
+                index.add_all(value, numbers)
 
     def remove(self, job: Heading) -> None:
         """Forget a final job."""

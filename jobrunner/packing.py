@@ -1,8 +1,8 @@
 """How final jobs are kept: each as one run of bytes, which costs the garbage collector nothing.
 
 Packed is everything of the record and of the events that its log still has. What nearly every job
-has in common is left out: fields that are at their default, and what events say that the record
-says too. The bytes never leave the process, so they are `marshal`'s, the fastest of all formats.
+has in common is left out: what events say that the record says too. The bytes never leave the
+process, so they are `marshal`'s, the fastest of all formats.
 """
 
 import marshal
@@ -11,7 +11,7 @@ import sys
 from array import array
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from typing import Any, Final, NamedTuple
 
 from pydantic_core import from_json, to_json
@@ -21,21 +21,19 @@ from .jobs import Job, JobError, JobStatus, Step
 from .pages import Ids
 from .views import error_fields
 
+_FORMAT = 2
+"""Of `marshal`: the last one that looks for no object that comes twice, which costs a third."""
 OVERHEAD = 200
 """Bytes that a final job costs beside its packed record: its id, and its place in each table."""
 
 _LIVE_ONLY = {"arguments", "batch", "context", "timer", "alarms", "begun", "due_by"}
 """Fields of no use once a job has ended; unpacked, they are at their defaults."""
 _DERIVED = {"id", "log", "status", "listed_as", "updated_at"}
-_USUAL = ("number", "type", "params", "created_at", "started_at", "finished_at",
-          "attempt", "max_attempts", "timeout", "progress", "result")  # fmt: skip
-_RARE = [
-    field.name for field in fields(Job) if field.name not in {*_USUAL, *_DERIVED, *_LIVE_ONLY}
+_KEPT = [
+    field.name for field in fields(Job) if field.name not in {*_DERIVED, *_LIVE_ONLY}
 ]  # fmt: skip
-_usual_of = attrgetter(*_USUAL)
-_rare_of = attrgetter(*_RARE)
+_values_of = attrgetter(*_KEPT)
 _error_of = attrgetter(*(field.name for field in fields(JobError)))
-_DEFAULTS = _rare_of(Job("", 0, "", b"", 0.0, EventLog()))
 
 _CODES: Final[dict[JobStatus, str]] = {
     JobStatus.COMPLETED: "c", JobStatus.FAILED: "f", JobStatus.CANCELLED: "x"
@@ -45,76 +43,76 @@ _TYPES: Final[dict[EventType, str]] = {
     "status": "S", "progress": "P", "log": "L", "output": "O", "gap": "G", "done": "D"
 }  # fmt: skip
 _EVENTS = {code: type for type, code in _TYPES.items()}
-_SHORTEST = ("status", "status", "done")
 _QUEUED = {"status": JobStatus.PENDING, "attempt": 0}
 _STARTED = {"status": JobStatus.RUNNING, "attempt": 1}
+_COMPLETED = {"status": JobStatus.COMPLETED, "error": None}
+_USUAL = ("cqrd", None, 3, None)
+"""What is packed of the events of a job that came, was begun once, and was completed."""
 
 
 class Heading(NamedTuple):
     """What of a packed job other tables know it by."""
 
     number: int
-    status: JobStatus
     type: str
     session_id: str | None
     batch_id: str | None
     idempotency_key: str | None
     retry_of: str | None
     owner: str | None
+    status: JobStatus
+
+
+_heading_of = itemgetter(*(_KEPT.index(name) for name in Heading._fields if name != "status"))
 
 
 def pack(job: Job) -> bytes:
     """Return everything of a final job but its id. Its last event must be in its log."""
-    _, _, types, times, data = zip(*job.log.read().events, strict=True)
-    rare = _rare_of(job)
-    return _dump((
-        *_usual_of(job),
-        times,
-        job.log.last,
-        *_pack_events(job, types, data),
-        None if rare == _DEFAULTS else _pack_rare(rare),
-    ))  # fmt: skip
+    events = job.log.read().events
+    told = _USUAL if _is_usual(job, events) else _pack_events(job, events)
+    return _dump((*told, *_values_of(job)))
 
 
-def _pack_events(
-    job: Job, types: tuple[EventType, ...], data: tuple[Mapping[str, Any], ...]
-) -> tuple[str, bytes | None]:
-    """Return a letter for the status and one for each event, and what no letter says.
+def _is_usual(job: Job, events: list[Event]) -> bool:
+    """Whether nothing happened but that the job came, was begun once, and was completed."""
+    if job.status is not JobStatus.COMPLETED or len(events) != 3 or job.log.last != 3:
+        return False
+    came, began, ended = events
+    return (
+        (came.at, began.at, ended.at) == (job.created_at, job.started_at, job.finished_at)
+        and (came.type, began.type, ended.type) == ("status", "status", "done")
+        and came.data == _QUEUED
+        and began.data == _STARTED
+        and ended.data == _COMPLETED
+    )
+
+
+def _pack_events(job: Job, events: list[Event]) -> tuple[str, tuple[float, ...], int, bytes | None]:
+    """Return letters for the status and for each event, when, the last number, and what else.
 
     That is bytes in bytes, so that who wants a heading needn't make a thousand events.
     """
-    done = {"status": job.status, "error": error_fields(job.error)}
-    if types == _SHORTEST and data == (_QUEUED, _STARTED, done):
-        return _CODES[job.status] + "qrd", None
     codes, others = _CODES[job.status], []
-    for kind, said in zip(types, data, strict=True):
-        if kind == "status" and said == _QUEUED:
+    done = {"status": job.status, "error": error_fields(job.error)}
+    for event in events:
+        if event.type == "status" and event.data == _QUEUED:
             codes += "q"
-        elif kind == "status" and said == _STARTED:
+        elif event.type == "status" and event.data == _STARTED:
             codes += "r"
-        elif kind == "done" and said == done:
+        elif event.type == "done" and event.data == done:
             codes += "d"
         else:
-            codes += _TYPES[kind]
-            others.append(said)
-    return codes, _dump(others) if others else None
-
-
-def _pack_rare(values: Iterable[Any]) -> dict[str, Any]:
-    rare = zip(_RARE, values, _DEFAULTS, strict=True)
-    given = {name: value for name, value, default in rare if value != default}
-    if "error" in given:
-        given["error"] = _error_of(given["error"])
-    if "step" in given:
-        given["step"] = tuple(given["step"])
-    return given
+            codes += _TYPES[event.type]
+            others.append(event.data)
+    times = tuple(event.at for event in events)
+    return codes, times, job.log.last, _dump(others) if others else None
 
 
 def _dump(value: Any) -> bytes:
     try:
-        return marshal.dumps(value)
+        return marshal.dumps(value, _FORMAT)
     except ValueError:  # a subclass of str, as every status is, or no JSON value
-        return marshal.dumps(_plain(value))
+        return marshal.dumps(_plain(value), _FORMAT)
 
 
 def _plain(value: Any) -> Any:
@@ -129,6 +127,8 @@ def _plain(value: Any) -> Any:
         return float(value)
     if isinstance(value, Mapping):
         return {_plain(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, JobError):
+        return _error_of(value)
     if isinstance(value, tuple):
         return tuple(map(_plain, value))
     if isinstance(value, list):
@@ -138,17 +138,18 @@ def _plain(value: Any) -> Any:
 
 def unpack(job_id: str, packed: bytes) -> Job:
     """Return a record like the one that was packed, with a log that is closed."""
-    *usual, times, last, codes, others, rare = marshal.loads(packed)
-    rare = rare or {}
-    if "error" in rare:
-        rare["error"] = JobError(*rare["error"])
-    if "step" in rare:
-        rare["step"] = Step(*rare["step"])
+    codes, times, last, others, *values = marshal.loads(packed)
+    given = dict(zip(_KEPT, values, strict=True))
+    if given["error"] is not None:
+        given["error"] = JobError(*given["error"])
+    if given["step"] is not None:
+        given["step"] = Step(*given["step"])
+    if times is None:
+        times = (given["created_at"], given["started_at"], given["finished_at"])
     status = _STATUSES[codes[0]]
-    log = EventLog(max_events=len(times), max_bytes=sys.maxsize, last=last - len(times))
-    given = dict(zip(_USUAL, usual, strict=True))
     given |= {"status": status, "listed_as": status, "updated_at": times[-1]}
-    job = Job(id=job_id, log=log, **given, **rare)
+    log = EventLog(max_events=len(times), max_bytes=sys.maxsize, last=last - len(times))
+    job = Job(id=job_id, log=log, **given)
     for event in _unpack_events(job, codes[1:], times, others):
         log.append(event)
     log.close()
@@ -179,13 +180,8 @@ def _unpack_data(kind: EventType, data: dict[str, Any]) -> dict[str, Any]:
 
 def heading(packed: bytes) -> Heading:
     """Return what other tables know the job by."""
-    number, kind, *_, codes, _, rare = marshal.loads(packed)
-    get = (rare or {}).get
-    return Heading(
-        number, _STATUSES[codes[0]], kind,
-        get("session_id"), get("batch_id"), get("idempotency_key"), get("retry_of"),
-        get("owner"),
-    )  # fmt: skip
+    codes, _, _, _, *values = marshal.loads(packed)
+    return Heading._make((*_heading_of(values), _STATUSES[codes[0]]))
 
 
 class Archive:

@@ -39,8 +39,9 @@ def happen(job: Job, kind: EventType, data: Mapping[str, Any]) -> None:
 
 def ended(status: JobStatus = JobStatus.COMPLETED, **fields: Any) -> Job:
     """Return a final job with the usual three events."""
-    given = {"status": status, "listed_as": status, "finished_at": 1_002.5, "started_at": 1_001.25,
-             "attempt": 1, "progress": 100, "result": b"1", "timeout": 600.0}  # fmt: skip
+    given = {"status": status, "listed_as": status, "finished_at": 1_000.0 + 2 / 3,
+             "started_at": 1_000.0 + 1 / 3, "attempt": 1, "progress": 100, "result": b"1",
+             "timeout": 600.0}  # fmt: skip
     job = make_job(**(given | fields))
     happen(job, "status", QUEUED)
     happen(job, "status", STARTED)
