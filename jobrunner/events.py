@@ -141,6 +141,10 @@ class EventLog:
         events = [event for event in self._events[place:stop] if event is not None]
         return Reading(events, start + len(events) - 1, start - after - 1)
 
+    def kept(self) -> list[Event]:
+        """Return all events that there still are, in order."""
+        return self._events[len(self._events) - len(self) :]  # type: ignore[return-value]  # none is empty
+
     async def wait(self, after: int) -> None:
         """Wait until there is an event with a number above `after`, or the log is closed."""
         while self.last <= after and not self.closed:

@@ -15,7 +15,7 @@ from .pages import Ids, Index, newest
 FILTERS = ("status", "type", "owner", "session_id", "batch_id")
 LATE = 256
 """Jobs whose changes are noted before they are listed, in a quarter of a millisecond."""
-_facts_of = attrgetter("id", *FILTERS)
+_facts_of = attrgetter(*FILTERS, "id")
 
 
 class Listing:
@@ -39,11 +39,11 @@ class Listing:
         by_status, listed = self._indexes["status"], self._listed
         alike: dict[tuple[Any, ...], list[int]] = {}  # new ones: most have all in common
         for number, noted in self._late.items():
-            job_id, *values = noted if type(noted) is tuple else _facts_of(noted)
-            was, status = listed.get(number), values[0]
+            facts = noted if type(noted) is tuple else _facts_of(noted)
+            was, status = listed.get(number), facts[0]
             if was is None:
-                self.ids.add(number, job_id)
-                alike.setdefault(tuple(values), []).append(number)
+                self.ids.add(number, facts[-1])
+                alike.setdefault(facts[:-1], []).append(number)
             elif was is not status:
                 by_status.remove(was, number)
                 by_status.add(status, number)

@@ -68,7 +68,7 @@ _heading_of = itemgetter(*(_KEPT.index(name) for name in Heading._fields if name
 
 def pack(job: Job) -> bytes:
     """Return everything of a final job but its id. Its last event must be in its log."""
-    events = job.log.read().events
+    events = job.log.kept()
     told = _USUAL if _is_usual(job, events) else _pack_events(job, events)
     return _dump((*told, *_values_of(job)))
 
