@@ -141,7 +141,7 @@ class BatchIntake(Intake):
         arguments, raw = self._validate(handler, params)
         own = cast(Fields, dict(fields))
         set_key(own, handler, arguments)
-        return Item(arguments, raw, own["concurrency_key"])
+        return Item(arguments, raw, own.get("concurrency_key"))
 
     def _check_size(self, handler: Handler, items: Sequence[Item]) -> None:
         """Refuse what there will never be room for; waiting for it would be for ever."""
@@ -169,7 +169,7 @@ class BatchIntake(Intake):
         """Take all of the jobs in; whatever is raised, none of them is."""
         self._check_open()
         checked = self._checked(handler, options)
-        key, owner = checked.fields["idempotency_key"], checked.fields["owner"]
+        key, owner = checked.fields.get("idempotency_key"), checked.fields.get("owner")
         request = b"" if key is None else _digest(handler.name, items)
         if key is not None and (known := self._known_batch(key, owner, request)) is not None:
             return known, "replayed"
@@ -186,7 +186,7 @@ class BatchIntake(Intake):
             first=jobs[0].number if jobs else 0,
             created_at=now,
             owner=owner,
-            session_id=checked.fields["session_id"],
+            session_id=checked.fields.get("session_id"),
             max_in_flight=max_in_flight,
             idempotency_key=key,
             request=request,
@@ -231,7 +231,7 @@ class BatchIntake(Intake):
         """
         if checked.on_duplicate not in ("replace", "reject"):
             return []
-        found, owner = dict[str, list[Job]](), checked.fields["owner"]
+        found, owner = dict[str, list[Job]](), checked.fields.get("owner")
         for index, item in enumerate(items):
             if (key := item.concurrency_key) is None:
                 continue
