@@ -99,6 +99,7 @@ class Server(uvicorn.Server):
             log_level="warning",
             access_log=False,
             server_header=False,
+            proxy_headers=False,  # nothing here asks who the client is, or by which scheme it came
             timeout_graceful_shutdown=2 * LAST_BYTES,
             ws_max_size=MAX_FRAME,
             ws_per_message_deflate=False,  # 40 kB for each socket

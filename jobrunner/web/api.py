@@ -5,12 +5,14 @@ import math
 import re
 from collections.abc import Mapping
 from datetime import datetime
+from functools import partial
 from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import to_json
-from starlette.requests import HTTPConnection, Request
+from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import Scope
 
 from ..deliveries import DeliveryView
 from ..errors import InvalidOption
@@ -108,7 +110,7 @@ class Api:
         headers = {"Vary": "Prefer"} | rate_limit(self.runner.room(body.type))
         wait = _preferred_wait(request)
         job = await self._ended(handle.id, wait or 0)
-        headers["Location"] = self._links(request, job)["self"]
+        headers["Location"] = self._links(request.scope, job)["self"]
         headers["Job-Outcome"] = handle.outcome
         if handle.outcome == "replayed":
             headers["Idempotency-Replayed"] = "true"
@@ -122,7 +124,7 @@ class Api:
             page = self.runner.page(limit=limit, cursor=query.pop("cursor", None), **query)
         except InvalidOption as error:
             raise Problem(400, "invalid-query", str(error)) from None
-        jobs = b",".join(self.json(request, job) for job in page.jobs)
+        jobs = b",".join(self.json(request.scope, job) for job in page.jobs)
         headers = dict(NO_STORE)
         if page.next_cursor is not None:
             url = request.url.include_query_params(cursor=page.next_cursor)
@@ -161,7 +163,7 @@ class Api:
         """`POST /jobs/{id}/retry`: 202 and a new job."""
         handle = await self.runner.retry(request.path_params["job_id"])
         job = self.runner.record(handle.id)
-        headers = {"Location": self._links(request, job)["self"]}
+        headers = {"Location": self._links(request.scope, job)["self"]}
         return self._job(request, job, headers=headers, unfinished=202)
 
     async def retry_failed(self, request: Request) -> Response:
@@ -182,7 +184,7 @@ class Api:
         after = _cursor(request)
         if job.log.closed and after is not None and after >= job.log.last:
             return Response(status_code=204)
-        source = job_source(job, lambda: self.json(request, job))
+        source = job_source(job, partial(self.json, request.scope, job))
         return EventStream(source, after=after, places=self.places)
 
     async def events(self, request: Request) -> Response:
@@ -255,14 +257,14 @@ class Api:
         if waited is not None:
             sent["Preference-Applied"] = f"wait={waited}"
         status = 200 if job.is_final else unfinished
-        return Response(self.json(request, job), status, sent, "application/json")
+        return Response(self.json(request.scope, job), status, sent, "application/json")
 
-    def json(self, request: HTTPConnection, job: Job) -> bytes:
+    def json(self, scope: Scope, job: Job) -> bytes:
         """Return a job as whoever asks sees it."""
-        return view_json(job, links=self._links(request, job), debug=self._debug)
+        return view_json(job, links=self._links(scope, job), debug=self._debug)
 
-    def _links(self, request: HTTPConnection, job: Job) -> dict[str, str]:
-        self_link = f"{request.scope.get('root_path', '')}/jobs/{job.id}"
+    def _links(self, scope: Scope, job: Job) -> dict[str, str]:
+        self_link = f"{scope.get('root_path', '')}/jobs/{job.id}"
         links = {"self": self_link, "stream": f"{self_link}/stream"}
         return links if job.is_final else links | {"cancel": f"{self_link}/cancel"}
 

@@ -4,8 +4,7 @@ The endpoints know no owners. What they take for the runner is an `OwnedRunner`,
 the jobs of whoever asks, and no others: `Guard` says who that is, for as long as it answers.
 """
 
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextvars import ContextVar
 from typing import Any, TypeAlias, Unpack
 
@@ -30,14 +29,20 @@ Auth: TypeAlias = str | Callable[[HTTPConnection], str | Awaitable[str | None] |
 _asking: ContextVar[str] = ContextVar("jobrunner owner")
 
 
-@contextmanager
-def asking(owner: str) -> Iterator[None]:
-    """Have everything that is done in the block done for `owner`."""
-    token = _asking.set(owner)
-    try:
-        yield
-    finally:
-        _asking.reset(token)
+class asking:
+    """Have everything that is done in the block done for `owner`; None for nobody in particular."""
+
+    __slots__ = ("_owner", "_token")
+
+    def __init__(self, owner: str | None) -> None:
+        self._owner = owner
+
+    def __enter__(self) -> None:
+        self._token = None if self._owner is None else _asking.set(self._owner)
+
+    def __exit__(self, *raised: object) -> None:
+        if self._token is not None:
+            _asking.reset(self._token)
 
 
 class OwnedRunner:

@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..submit_options import check_name
 from .owners import Auth, asking
+from .postponed import postponing
 from .problems import Problem, http_problem
 
 LOCAL_HOSTS = ("localhost", "127.0.0.1", "[::1]", "testserver")
@@ -54,32 +55,27 @@ class Guard:
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
-        app = await self._admit(scope)
-        if scope["type"] == "http":
-            await app(scope, receive, _careful(send))
-        elif isinstance(app, Response):
+        app, owner = await self._admit(scope)
+        if scope["type"] == "websocket" and isinstance(app, Response):
             await _refuse(app.status_code, receive, send)
-        else:
-            await app(scope, receive, send)
+            return
+        with asking(owner):
+            put_off = postponing(scope)
+            await app(scope, receive, _careful(send) if scope["type"] == "http" else send)
+            for serve in put_off:
+                await serve(scope, receive, send)
 
-    async def _admit(self, scope: Scope) -> ASGIApp:
-        """Return what answers: the app, perhaps for an owner, or why it doesn't."""
+    async def _admit(self, scope: Scope) -> tuple[ASGIApp, str | None]:
+        """Return what answers: the app, and for which owner, or why it doesn't."""
         try:
             path = self._check(scope)
             if self._auth is None or path in OPEN_PATHS:
-                return self._app
+                return self._app, None
             if not callable(self._auth):
-                return self._check_token(scope, path) or self._app
-            return self._for(await _owner(self._auth, scope))
+                return self._check_token(scope, path) or self._app, None
+            return self._app, await _owner(self._auth, scope)
         except HTTPException as error:
-            return http_problem(error, "who you are could not be told")
-
-    def _for(self, owner: str) -> ASGIApp:
-        async def app(scope: Scope, receive: Receive, send: Send) -> None:
-            with asking(owner):
-                await self._app(scope, receive, send)
-
-        return app
+            return http_problem(error, "who you are could not be told"), None
 
     def _check(self, scope: Scope) -> str:
         """Return the path that is asked for.

@@ -29,6 +29,7 @@ import asyncio
 import re
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext, suppress
+from functools import partial
 from typing import Any, TypeAlias
 
 from pydantic_core import to_json
@@ -39,6 +40,7 @@ from ..errors import JobGone, JobNotFound, JobRunnerError, RunnerNotStarted, Run
 from ..jobs import Job
 from .body import MAX_BODY
 from .owners import OwnedRunner
+from .postponed import postpone
 from .problems import Problem
 from .sessions import SessionIndex
 from .streams import HEARTBEAT, StreamPlaces
@@ -71,7 +73,7 @@ class Sockets:
         runner: OwnedRunner,
         index: SessionIndex,
         places: StreamPlaces,
-        view: Callable[[HTTPConnection, Job], bytes],
+        view: Callable[[Scope, Job], bytes],
     ) -> None:
         self._runner = runner
         self._view = view
@@ -85,7 +87,7 @@ class Sockets:
             job,
             self._runner,
             after=_after(connection),
-            snapshot=lambda job: self._view(connection, job),
+            snapshot=partial(self._view, connection.scope),
         )
         return talk, nullcontext()
 
@@ -99,7 +101,7 @@ class Sockets:
             self._index,
             self._runner,
             after=_after(connection),
-            snapshot=lambda job: self._view(connection, job),
+            snapshot=partial(self._view, connection.scope),
         )
         return talk, self._index.used(session_id)
 
@@ -118,6 +120,9 @@ class Endpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a socket from its handshake to its end."""
+        await postpone(self._claim, scope, receive, send)
+
+    async def _claim(self, scope: Scope, receive: Receive, send: Send) -> None:
         await receive()  # the client's `websocket.connect`
         with suppress(OSError):  # the client has left, as ASGI puts it
             await send({"type": "websocket.accept"})

@@ -7,11 +7,13 @@ as a gap.
 
 import asyncio
 from collections.abc import Iterable
+from functools import partial
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from ..events import EventLog
+from .postponed import postpone
 from .problems import problem_response
 from .sources import Frame, Source
 
@@ -23,6 +25,7 @@ HEADERS = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-store"),
     (b"x-accel-buffering", b"no"),
+    (b"x-content-type-options", b"nosniff"),
 ]
 
 
@@ -40,7 +43,7 @@ class EventStream(Response):
     Args:
         source: The log, and how it looks from outside.
         after: Number to go on after; None to begin with a snapshot.
-        places: Where a place is claimed and released: here, since a body that was never started
+        places: Where a place is claimed and released: around the whole, since a body never started
             never runs its `finally` (S3).
     """
 
@@ -53,30 +56,28 @@ class EventStream(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve the stream."""
+        await postpone(self._claim, scope, receive, send)
+
+    async def _claim(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self._places.open >= self._places.limit:
             answer = problem_response(
                 503,
                 "too-many-streams",
                 f"{self._places.limit} streams are open, the limit; poll instead",
-                headers={"Retry-After": "5"},
+                headers={"Retry-After": "5", "X-Content-Type-Options": "nosniff"},
             )
             await answer(scope, receive, send)
             return
         self._places.open += 1
-        try:
-            await self._serve(scope, receive, send)
-        finally:
-            self._places.open -= 1
-
-    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
         gone = asyncio.get_running_loop().create_task(_disconnected(receive), name="stream")
         try:
+            await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
             if scope["method"] != "HEAD":
                 await self._send_events(_Sender(send, receive, self._source.log), gone)
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
         finally:
             gone.cancel()
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
+            self._places.open -= 1
 
     async def _send_events(self, send: "_Sender", gone: "asyncio.Task[None]") -> None:
         log, frames, after = self._source.log, *self._source.begin(self._after)
@@ -99,10 +100,7 @@ class EventStream(Response):
         log, loop = self._source.log, asyncio.get_running_loop()
         waiter: asyncio.Future[None] = loop.create_future()
 
-        def wake(_: object = None) -> None:
-            if not waiter.done():
-                waiter.set_result(None)
-
+        wake = partial(_wake, waiter)
         timer = loop.call_at(beat, wake)
         gone.add_done_callback(wake)
         log.add_waiter(waiter, after)
@@ -113,6 +111,11 @@ class EventStream(Response):
             gone.remove_done_callback(wake)
             timer.cancel()
         return beat - loop.time() > 0.001  # a timer may strike that much too early
+
+
+def _wake(waiter: "asyncio.Future[None]", _: object = None) -> None:
+    if not waiter.done():
+        waiter.set_result(None)
 
 
 def encode(frames: Iterable[Frame]) -> bytes:
