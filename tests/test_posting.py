@@ -122,21 +122,6 @@ async def test_a_try_has_a_total_deadline(behave: Behave) -> None:
     assert seen == ("dead", None, "no answer within 0.1 s")
 
 
-async def test_a_head_is_read_up_to_a_bound() -> None:
-    """Answers that come in faster than they are parsed would have the event loop for themselves."""
-    flood = b"HTTP/1.1 100 Continue\r\n\r\n" * 1_000
-
-    async def pour(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while not writer.is_closing():
-            writer.write(flood)
-            await writer.drain()
-
-    async with listening(pour) as got:
-        seen = outcome(await told(got.url()))
-    error = "RemoteProtocolError: the answer's head is over 65536 bytes"
-    assert seen == ("dead", None, error)
-
-
 async def test_a_handshake_that_never_ends_is_cut_off() -> None:
     """And its connection is closed: the other side hears of it."""
     ended = asyncio.Event()
@@ -230,6 +215,25 @@ def tls_server(names: list[str | None]) -> ssl.SSLContext:
 def trusting() -> Direct:
     """Return a transport that trusts the certificate of receiver.test."""
     return Direct(ssl.create_default_context(cafile=str(CERTIFICATE)))
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+async def test_a_head_is_read_up_to_a_bound(scheme: str) -> None:
+    """Answers that come in faster than they are parsed would have the event loop for themselves."""
+    flood = b"HTTP/1.1 100 Continue\r\n\r\n" * 1_000
+
+    async def pour(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while not writer.is_closing():
+            writer.write(flood)
+            await writer.drain()
+
+    resolve = resolver({"receiver.test": ["127.0.0.1"]})
+    tls = tls_server([]) if scheme == "https" else None
+    async with listening(pour, ssl=tls) as got:
+        url = got.url(scheme, "receiver.test")
+        seen = outcome(await told(url, resolve=resolve, transport=trusting()))
+    error = "RemoteProtocolError: the answer's head is over 65536 bytes"
+    assert seen == ("dead", None, error)
 
 
 async def test_the_checked_address_is_connected_to_under_the_host_s_own_name() -> None:
