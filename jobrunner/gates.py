@@ -162,8 +162,7 @@ class TypeGates:
 
     def open_to(self, job: Job) -> bool:
         """Return whether nothing limits the job."""
-        in_flight = job.batch is not None and job.batch.max_in_flight is not None
-        return job.concurrency_key is None and not self._common and not in_flight
+        return not self._common and not _has_own(job)
 
     def closed(self, job: Job) -> Gate | None:
         """Return a gate that the job can't pass now, or None."""
@@ -190,7 +189,7 @@ class TypeGates:
         self._forget_keys(job)
 
     def _of(self, job: Job) -> list[Gate]:
-        return [*self._own(job), *self._common]
+        return [*self._own(job), *self._common] if _has_own(job) else self._common
 
     def _own(self, job: Job) -> Iterator[Gate]:
         """Yield the gates that the job shares with those of its key, and of its batch, only."""
@@ -213,3 +212,11 @@ class TypeGates:
             assert isinstance(gate.bound, Slots), "a key is limited by slots"
             if gate.bound.taken == 0 and gate.idle:
                 del self._keys[key]
+
+
+def _has_own(job: Job) -> bool:
+    """Whether the job has a key, or a batch of which only so many run."""
+    batch = job.batch
+    return job.concurrency_key is not None or (
+        batch is not None and batch.max_in_flight is not None
+    )

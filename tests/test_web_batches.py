@@ -1,7 +1,9 @@
 """Batches over HTTP: many jobs in one request, one stream for all of them, one way to stop them."""
 
 import json
+import signal
 from collections.abc import AsyncIterator
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -10,6 +12,7 @@ import pytest
 import pytest_asyncio
 
 from jobrunner import Limits, Retention
+from tests.served import process
 from tests.serving import Bench, Frame, bench, in_process, problem, read_all, stream
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -307,3 +310,26 @@ async def test_ten_thousand_items_over_http() -> None:
     assert sorted(item["index"] for item in items) == list(range(10_000))
     assert all(item["result"] == item["index"] for item in items)
     assert [frame.number for frame in frames] == list(range(1, 10_102))
+
+
+@pytest.mark.slow  # a server in a process of its own
+@pytest.mark.parametrize("way", ["jobrunner", "uvicorn"])
+async def test_s1_who_watches_a_batch_is_told_its_end_by_a_server_that_stops(
+    tmp_path: Path, way: str
+) -> None:
+    """The end of each job, of the batch, and of the stream of all jobs; then the server goes."""
+    async with process(tmp_path, way) as server:
+        body = {"type": "wait", "params": [{}] * 100, "max_in_flight": 10}
+        batch = (await server.client.post("/batches", json=body)).json()
+        async with (
+            stream(server.client, batch["links"]["stream"]) as of_batch,
+            stream(server.client, "/events?after=0") as of_all,
+        ):
+            await anext(of_batch)
+            server.running.send_signal(signal.SIGTERM)
+            told = [frame async for frame in of_batch]
+            ends = [frame.data["status"] async for frame in of_all if frame.event == "done"]
+        assert await server.ended() == -signal.SIGTERM
+    assert [frame.number for frame in told] == list(range(1, 202))
+    assert (told[-1].event, told[-1].data["counts"]["failed"]) == ("done", 100)
+    assert ends == ["failed"] * 100
