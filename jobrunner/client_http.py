@@ -19,12 +19,14 @@ from .errors import (
     QueueFull,
     RunnerNotStarted,
     ServerUnreachable,
+    UsageError,
     WrongLoop,
 )
 from .limits import check_seconds
 
 logger = logging.getLogger("jobrunner.client")
 
+CLOSED = "the client is closed; make another one"
 MAX_CONNECTIONS = 1_000
 """Connections of a client at once; each wait and each stream that is open holds one."""
 MAX_IDLE = 20
@@ -162,7 +164,6 @@ class Http:
             ServerUnreachable: There was no answer.
             JobRunnerError: What the server answered.
         """
-        self._check_loop()
         request = self._client.build_request(
             method,
             path,
@@ -173,6 +174,7 @@ class Http:
         )
         patience = patience or Patience(self.retry_for)
         while True:
+            self._check()
             try:
                 response = await self._client.send(request)
             except LOST as error:
@@ -199,7 +201,7 @@ class Http:
     @asynccontextmanager
     async def stream(self, path: str, *, after: int) -> AsyncIterator[httpx2.Response]:
         """Open an event stream that goes on after a number."""
-        self._check_loop()
+        self._check()
         headers = {"Accept": "text/event-stream", "Last-Event-ID": str(after)}
         timeout = httpx2.Timeout(self.timeout, read=SILENCE)
         async with self._client.stream("GET", path, headers=headers, timeout=timeout) as response:
@@ -220,8 +222,10 @@ class Http:
         unreachable.__cause__ = None if isinstance(error, str) else error
         return unreachable
 
-    def _check_loop(self) -> None:
-        """Connections belong to the loop that they were opened in."""
+    def _check(self) -> None:
+        """Connections belong to the loop that they were opened in, and end with the client."""
+        if self._client.is_closed:
+            raise UsageError(CLOSED)
         loop = asyncio.get_running_loop()
         if self._loop is None:
             self._loop = loop

@@ -7,6 +7,7 @@ scripts, in threads, and where a loop runs already, as in a notebook.
 import os
 import ssl
 import threading
+import weakref
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
@@ -19,6 +20,7 @@ from anyio.from_thread import start_blocking_portal
 
 from .client_async import JobClient
 from .client_events import OnProgress, Progress
+from .client_http import CLOSED
 from .client_jobs import ClientOptions, RemoteJob, Types
 from .errors import UsageError
 from .events import Event
@@ -63,9 +65,11 @@ class SyncJobClient:
             transport=transport,
         )
         self._process = os.getpid()
-        self._stack = ExitStack()
-        self._portal = self._stack.enter_context(start_blocking_portal(name="jobrunner client"))
-        self._stack.enter_context(self._portal.wrap_async_context_manager(self._client))
+        stack = ExitStack()
+        self._portal = stack.enter_context(start_blocking_portal(name="jobrunner client"))
+        stack.enter_context(self._portal.wrap_async_context_manager(self._client))
+        # Also at the interpreter's exit: later nobody could wait for the thread any more.
+        self._close = weakref.finalize(self, stack.close)
 
     def __repr__(self) -> str:
         return f"<Sync{repr(self._client)[1:]}"
@@ -83,7 +87,7 @@ class SyncJobClient:
 
     def close(self) -> None:
         """Close the connections and end the thread; the jobs go on. Twice is the same as once."""
-        self._stack.close()
+        self._close()
 
     def submit(
         self,
@@ -211,6 +215,8 @@ class SyncJobClient:
         """Do the work in the client's thread; leaving the block early, as by Ctrl-C, ends it."""
         if os.getpid() != self._process:
             raise UsageError("the client's thread isn't in this process: make a client in each")
+        if not self._close.alive:
+            raise UsageError(CLOSED)
         over = threading.Event()
 
         async def run() -> T:
