@@ -34,7 +34,7 @@ async def told(url: str, **hooks: Any) -> DeliveryView:
         "transport": Direct(NO_TLS),
         **hooks,
     }
-    runner = JobRunner(webhooks=Webhooks(**given))
+    runner = JobRunner(webhooks=Webhooks(**given), cancel_grace=GONE_ON)
 
     @runner.job
     async def quick() -> None:
@@ -254,7 +254,8 @@ async def test_the_checked_address_is_connected_to_under_the_host_s_own_name() -
 
 def test_a_runner_posts_in_one_event_loop_after_the_other() -> None:
     """A test suite has a loop for each test, and a module-level runner."""
-    runner = JobRunner(webhooks=Webhooks(SECRET, allow_private=True, schedule=(0.0,)))
+    hooks = Webhooks(SECRET, allow_private=True, schedule=(0.0,))
+    runner = JobRunner(webhooks=hooks, cancel_grace=GONE_ON)
 
     @runner.job
     async def quick() -> None:
@@ -272,7 +273,7 @@ def test_a_runner_posts_in_one_event_loop_after_the_other() -> None:
 
 async def test_the_first_tries_share_one_transport() -> None:
     """Certificates take their time to load; nobody should do so twice."""
-    runner = JobRunner(webhooks=Webhooks(SECRET, allow_private=True))
+    runner = JobRunner(webhooks=Webhooks(SECRET, allow_private=True), cancel_grace=GONE_ON)
 
     @runner.job
     async def quick() -> None:
