@@ -4,6 +4,8 @@ import asyncio
 import signal
 import socket as plain
 import struct
+import sys
+from contextlib import ExitStack
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -16,6 +18,7 @@ from jobrunner import JobContext, JobRunner, Limits
 from jobrunner.server import serving
 from jobrunner.web import create_app
 from jobrunner.web.sockets import MAX_FRAME
+from tests.benchmarks.processes import resident
 from tests.served import WAYS, process
 from tests.serving import GONE_ON, connect, listening, make_runner
 from tests.sockets import deaf, handshake_for, socket
@@ -176,6 +179,30 @@ async def test_s4_a_dead_reader_is_dropped_when_nothing_will_follow() -> None:
             await job.wait()
             with deaf(url, f"/jobs/{job.id}/ws"):
                 assert await status_when_free(client, f"/jobs/{job.id}/stream") == 200
+
+
+@pytest.mark.slow  # 50 MB are emitted
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+async def test_s4_fifty_dead_readers_cost_little(tmp_path: Path) -> None:
+    """They never read; what is kept for each is a piece of the log, and the job waits for none."""
+    loop = asyncio.get_running_loop()
+    async with process(tmp_path, "jobrunner") as server:
+        for readers in (0, 50):  # what a burst costs by itself is no part of it
+            before = resident(server.running.pid)
+            job_id = await server.submit("burst", events=5_000)
+            with ExitStack() as dead:
+                for _ in range(readers):
+                    path = f"/jobs/{job_id}/ws"
+                    reader = dead.enter_context(deaf(server.url, path, "secret"))
+                    reader.setblocking(False)
+                    await loop.sock_recv(reader, 1)  # it is open
+                await server.submit("open_gate")
+                ended = (await server.client.get(f"/jobs/{job_id}?wait=30")).json()
+                assert ended["status"] == "completed"
+                grown = (resident(server.running.pid) - before) / 2**20
+        server.running.send_signal(signal.SIGTERM)
+        await server.ended()
+    assert grown < 20
 
 
 async def status_when_free(client: httpx2.AsyncClient, path: str) -> int:
