@@ -92,6 +92,8 @@ BAD_QUERIES = {
     "limit=ten": (400, "invalid-query"),
     "limit=1" + "0" * 5_000: (400, "invalid-query"),
     "status=done": (400, "invalid-query"),
+    "limit=1&limit=1": (400, "invalid-query"),
+    "type=echo&type=": (400, "invalid-query"),
     "cursor=x": (400, "invalid-cursor"),
     "cursor=LTE": (400, "invalid-cursor"),
     "cursor=%00%ff": (400, "invalid-cursor"),

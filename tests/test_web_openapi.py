@@ -314,3 +314,9 @@ async def test_every_answer_is_in_the_document(served: Bench) -> None:
 def template(path: str) -> str:
     kind = "batch" if path.startswith("/batches") else "job"
     return re.sub(r"\{\w+\}", f"{{{kind}_id}}", path.partition("?")[0])
+
+
+async def test_the_document_is_sound_to_a_validator_of_others(served: Bench) -> None:
+    """What makes clients of it reads it by the specification, and not by our tests."""
+    validator = pytest.importorskip("openapi_spec_validator", reason="it comes with extra `dev`")
+    validator.validate((await served.client.get("/openapi.json")).json())

@@ -19,8 +19,9 @@ from ..errors import InvalidOption
 from ..events import EventLog
 from ..handlers import json_pointer
 from ..jobs import Job
+from ..limits import LONGEST
 from ..options import OnDuplicate
-from ..submit_options import SubmitOptions
+from ..submit_options import MAX_NAME, SubmitOptions
 from ..views import check_completed, iso, view, view_json
 from .body import read_json
 from .manners import etag, is_known, log_text, rate_limit, traceparent
@@ -35,6 +36,9 @@ NO_STORE = {"Cache-Control": "no-store"}
 _UNREADY = {"new": "runner-not-started", "draining": "shutting-down", "stopped": "shutting-down"}
 _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*+"?')
 M = TypeVar("M", bound=BaseModel)
+SECONDS: dict[str, Any] = {"maximum": LONGEST}
+NAME: dict[str, Any] = {"minLength": 1, "maxLength": MAX_NAME, "pattern": r"^[^\x00-\x1f\x7f]+$"}
+"""What the runner checks by itself, in its own words: for the schema only."""
 
 
 class SubmitBody(BaseModel):
@@ -46,21 +50,21 @@ class SubmitBody(BaseModel):
     """Job type."""
     params: dict[str, Any] = {}
     """Values for the type's parameters; `GET /types` has their schema."""
-    priority: int = 0
+    priority: Annotated[int, Field(json_schema_extra={"minimum": -100, "maximum": 100})] = 0
     """-100 to 100; one point is worth a minute of waiting."""
-    delay: Annotated[float | None, Field(ge=0)] = None
+    delay: Annotated[float | None, Field(ge=0, json_schema_extra=SECONDS)] = None
     """Seconds before which the job doesn't start."""
-    timeout: Annotated[float | None, Field(gt=0)] = None
+    timeout: Annotated[float | None, Field(gt=0, json_schema_extra=SECONDS)] = None
     """Limit of each attempt in seconds; the type's if not given."""
-    deadline: Annotated[float | None, Field(gt=0)] = None
+    deadline: Annotated[float | None, Field(gt=0, json_schema_extra=SECONDS)] = None
     """Limit of the whole job in seconds, over waiting and retries."""
-    expires: Annotated[float | None, Field(gt=0)] = None
+    expires: Annotated[float | None, Field(gt=0, json_schema_extra=SECONDS)] = None
     """Seconds for which the job may wait for its first start."""
-    stall_timeout: Annotated[float | None, Field(gt=0)] = None
+    stall_timeout: Annotated[float | None, Field(gt=0, json_schema_extra=SECONDS)] = None
     """Seconds that an attempt may go on without a sign of life."""
-    session_id: str | None = None
+    session_id: Annotated[str | None, Field(json_schema_extra=NAME)] = None
     """Session to list the job by."""
-    concurrency_key: str | None = None
+    concurrency_key: Annotated[str | None, Field(json_schema_extra=NAME)] = None
     """Jobs of the type with the same key are limited together; the type's own if not given."""
     on_duplicate: OnDuplicate | None = None
     """What to do while a job with the same key is live: enqueue, join, replace or reject."""
@@ -320,12 +324,17 @@ def _delivery(view: DeliveryView) -> dict[str, Any]:
 
 
 def _query(request: Request, known: set[str]) -> dict[str, str]:
-    if unknown := request.query_params.keys() - known:
+    given = [name for name, _ in request.query_params.multi_items()]
+    found = dict(request.query_params)
+    if unknown := found.keys() - known:
         names = ", ".join(sorted(known))
         raise Problem(
             400, "invalid-query", f"{min(unknown)[:100]!r} is unknown; there are: {names}"
         )
-    return {name: value for name, value in request.query_params.items() if value}
+    if len(found) < len(given):
+        twice = next(name for name in given if given.count(name) > 1)
+        raise Problem(400, "invalid-query", f"{twice!r} is given twice; give it once")
+    return {name: value for name, value in found.items() if value}
 
 
 def _integer(text: str, name: str) -> int:

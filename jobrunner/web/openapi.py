@@ -8,6 +8,7 @@ from .. import __version__
 from ..batch_views import BatchView
 from ..deliveries import DeliveryView
 from ..handlers import Handler
+from ..jobs import JobStatus
 from ..submission import Outcome
 from ..views import JobView
 from .api import CancelBody, RetryBody, SubmitBody
@@ -49,6 +50,7 @@ def _schemas(handlers: list[Handler]) -> dict[str, Any]:
     schemas["Job"]["required"].append("links")
     _add(schemas, "Cancel", CancelBody.model_json_schema())
     _add(schemas, "Retry", RetryBody.model_json_schema())
+    schemas["Retry"]["properties"]["type"]["enum"] = [*(each.name for each in handlers), None]
     schemas["JobIds"] = _object({"job_ids": {"type": "array", "items": {"type": "string"}}})
     schemas["Problem"] = _PROBLEM_SCHEMA
     schemas["JobList"] = _object(
@@ -118,18 +120,23 @@ def _paths() -> dict[str, Any]:
     job = _answer("The job", "Job")
     taken = job | {"headers": {"Job-Outcome": _OUTCOME}}
     again = _answer("The ids of the new jobs", "JobIds")
-    wait = _query("wait", "Seconds to wait for the job's end, at most 30.", "integer")
+    wait = _query("wait", "Seconds to wait for the job's end, at most 30.", **_COUNT)
     prefer = _header("Prefer", "`wait=N` waits up to N seconds for the job's end (RFC 7240).")
-    key = _header("Idempotency-Key", "A second request with the same key gets the first one's job.")
+    key = _header("Idempotency-Key", "A second request with the same key gets the first one's job.",
+                  minLength=1, maxLength=256, pattern='^[!#-~]+$')  # fmt: skip
     filters = [
-        _query("status", "Only jobs with this status."),
+        _query("status", "Only jobs with this status.", enum=list(JobStatus)),
         _query("type", "Only jobs of this type."),
         _query("session_id", "Only jobs with this session id."),
         _query("batch_id", "Only jobs with this batch id."),
-        _query("limit", "How many at most; 50 if not given, never more than 200.", "integer"),
+        _query(
+            "limit",
+            "How many at most; 50 if not given, never more than 200.",
+            **_COUNT | {"minimum": 1},
+        ),
         _query("cursor", "`next_cursor` of the page before."),
     ]
-    after = _query("after", "Number of the last event seen.", "integer")
+    after = _query("after", "Number of the last event seen.", **_COUNT)
     last = _header("Last-Event-ID", "The same, as a browser sends it.")
     text = {"description": "Log lines and output",
             "content": {"text/plain": {"schema": {"type": "string"}}}}  # fmt: skip
@@ -271,18 +278,27 @@ def _answer(description: str, schema: str) -> dict[str, Any]:
     return {"description": description, "content": {JSON: {"schema": {"$ref": REF + schema}}}}
 
 
-def _query(name: str, description: str, kind: str = "string") -> dict[str, Any]:
-    return {"name": name, "in": "query", "description": description, "schema": {"type": kind}}
+def _query(name: str, description: str, **schema: Any) -> dict[str, Any]:
+    schema = {"type": "string"} | schema
+    return {
+        "name": name,
+        "in": "query",
+        "description": description,
+        "allowEmptyValue": True,  # as if it weren't given
+        "schema": schema,
+    }
 
 
-def _header(name: str, description: str) -> dict[str, Any]:
-    return {"name": name, "in": "header", "description": description, "schema": {"type": "string"}}
+def _header(name: str, description: str, **schema: Any) -> dict[str, Any]:
+    schema = {"type": "string"} | schema
+    return {"name": name, "in": "header", "description": description, "schema": schema}
 
 
 def _object(properties: dict[str, Any]) -> dict[str, Any]:
     return {"type": "object", "properties": properties, "required": list(properties)}
 
 
+_COUNT = {"type": "integer", "minimum": 0, "maximum": 999_999_999}
 _EVENTS = {"description": "Server-Sent Events", "content": {"text/event-stream": {}}}
 _DONE = {"description": "All events have been read; don't ask again."}
 _OUTCOME = {
