@@ -10,7 +10,6 @@ from .batch_views import BatchView, batch_view
 from .batches import Batch
 from .control import clip_note
 from .handlers import Function
-from .jobs import Job
 from .steering import Steering
 from .submit_options import SubmitOptions
 from .webhooks import needed
@@ -148,12 +147,8 @@ class Batching(Steering):
         batch.ask_to_stop(self._now(), clip_note(note))
         asked = 0
         for job_id in batch.job_ids:
-            if (job := self._store.live_job(job_id)) is not None and not _stopping(job):
+            if (job := self._store.live_job(job_id)) is not None:
                 self._control.cancel(job, "user", note)
                 if (asked := asked + 1) % TURN == 0:
                     await asyncio.sleep(0)
         return batch_view(batch)
-
-
-def _stopping(job: Job) -> bool:
-    return job.cancel_requested_at is not None

@@ -236,7 +236,7 @@ async def test_it_says_what_a_single_submit_says() -> None:
     """There is one way to be wrong about a type or a runner."""
     runner = make_runner()
     with pytest.raises(RunnerNotStarted):
-        await runner.submit_batch("analyse", [])
+        await runner.submit_batch("no type", [])
     async with runner:
         with pytest.raises(UnknownJobType, match="did you mean 'analyse'"):
             await runner.submit_batch("analize", [])
@@ -307,6 +307,7 @@ async def test_who_waits_for_room_gets_it_for_all_at_once() -> None:
         await asyncio.sleep(0.5)
         with pytest.raises(QueueFull):
             await runner.submit_batch("analyse", numbers(1))
+        assert (await runner.submit_batch("analyse", [])).total == 0  # it needs no room
         second = await waiting
         assert first.counts[JobStatus.COMPLETED] == 2
         await second.wait()

@@ -70,6 +70,21 @@ async def test_the_same_key_with_another_request_is_an_error(type: str, params: 
 
 
 @virtual_time
+async def test_the_same_params_for_another_type_are_another_request() -> None:
+    """To the letter the same, and something else is to be done with them."""
+    async with running() as runner:
+        for name in ("one", "two"):
+            runner.job(name)(_same)
+        await runner.submit_batch("one", numbers(2), idempotency_key="k")
+        with pytest.raises(IdempotencyKeyReused):
+            await runner.submit_batch("two", numbers(2), idempotency_key="k")
+        await runner.drain()
+
+
+async def _same(n: int) -> None: ...
+
+
+@virtual_time
 async def test_a_key_is_for_a_batch_or_for_a_job() -> None:
     """One of them isn't the other, whichever came first."""
     async with running() as runner:
@@ -102,6 +117,8 @@ async def test_owners_have_keys_and_batches_of_their_own() -> None:
             for owner in ("ada", "bob")
         ]
         assert (ada.id == bob.id, bob.outcome) == (False, "created")
+        again = await runner.submit_batch("analyse", numbers(2), idempotency_key="k", owner="bob")
+        assert (again.id, again.outcome) == (bob.id, "replayed")
         assert {job.job_id for job in (await runner.list(owner="ada")).jobs} == set(ada.job_ids)
         await runner.drain()
 

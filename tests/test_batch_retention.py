@@ -53,6 +53,7 @@ async def test_batches_are_forgotten_as_jobs_are() -> None:
         with pytest.raises(BatchGone):
             runner.batch(old[2].id)
         assert (await old[0].wait()).counts[JobStatus.COMPLETED] == 4  # who holds it reads on
+        assert (await old[0].cancel()).progress == 100
         assert len([item async for item in old[0].as_completed()]) == 4
 
 
@@ -74,6 +75,38 @@ async def test_batches_are_forgotten_with_age() -> None:
         await asyncio.sleep(2.0)
         with pytest.raises(BatchGone):
             runner.batch(batch.id)
+
+
+@virtual_time
+async def test_batches_of_no_jobs_are_bounded_too() -> None:
+    """Whoever makes them for ever fills no memory."""
+    async with running(retention=Retention(max_jobs=3)) as runner:
+        batches = [await runner.submit_batch("analyse", []) for _ in range(30)]
+        assert [runner.batch(batch.id).total for batch in batches[-3:]] == [0] * 3
+        with pytest.raises(BatchGone):
+            runner.batch(batches[-4].id)
+
+
+@virtual_time
+async def test_a_batch_of_no_jobs_grows_old_by_itself() -> None:
+    """Nothing else happens that would look after it."""
+    async with running(retention=Retention(max_age=100.0)) as runner:
+        batch = await runner.submit_batch("analyse", [])
+        await asyncio.sleep(101.0)
+        with pytest.raises(BatchGone):
+            runner.batch(batch.id)
+
+
+@virtual_time
+async def test_jobs_that_are_older_than_all_batches_go_first() -> None:
+    """One timer serves both, and the older one sets it."""
+    async with running(retention=Retention(max_age=100.0)) as runner:
+        job = await runner.submit("analyse", {"n": 1})
+        await asyncio.sleep(50.0)
+        await (await runner.submit_batch("analyse", numbers(1))).wait()
+        await asyncio.sleep(51.0)
+        with pytest.raises(JobGone):
+            await runner.get(job.id)
 
 
 @virtual_time
