@@ -9,9 +9,11 @@ from .results import Run
 from .shape import OURS
 from .tables import number
 
-COLUMN, BAR, NAMES, VALUES, GAP = 480, 16, 170, 60, 22
+COLUMN, BAR, NAMES, VALUES, GAP = 500, 16, 190, 60, 22
 """Pixels: width of a column, height of a line, width of names and numbers, and what is between."""
 HEAD, TOP, MARGIN = 40, 56, 20
+CUT = 8
+"""How many times longer than the middle one, and than ours, a bar may be."""
 STYLE = """
 svg { font: 12px system-ui, -apple-system, "Segoe UI", Roboto, sans-serif }
 .page { fill: #fff } text { fill: #24292f } .faint { fill: #6e7781 }
@@ -103,21 +105,30 @@ def _column(panels: _Panels, x: int) -> Iterator[str]:
     for panel, bars in panels:
         yield _text(x, y + GAP, panel.title, "title")
         y += GAP + 8
-        most = max(bar.high for bar in bars)
+        most = _longest(bars)
         for bar in bars:
-            yield from _line(bar, x, y, (COLUMN - NAMES - VALUES) / (most or 1))
+            yield from _line(bar, x, y, (COLUMN - NAMES - VALUES) / most, most)
             y += BAR
         y += HEAD - GAP - 8
 
 
-def _line(bar: Bar, x: int, y: int, scale: float) -> Iterator[str]:
+def _longest(bars: Sequence[Bar]) -> float:
+    """Return the value of a full line: of few that are far beyond the rest the end is cut off."""
+    middle = sorted(bar.value for bar in bars)[len(bars) // 2]
+    ours = max((bar.value for bar in bars if bar.name == OURS), default=0.0)
+    return min(max(bar.high for bar in bars), CUT * max(middle, ours)) or 1.0
+
+
+def _line(bar: Bar, x: int, y: int, scale: float, most: float) -> Iterator[str]:
     start, middle = x + NAMES, y + BAR / 2
-    low, high = start + max(bar.low, 0) * scale, start + max(bar.high, 0) * scale
+    low, high = (start + min(max(end, 0), most) * scale for end in (bar.low, bar.high))
     kind = "bar ours" if bar.name == OURS else "bar"
     name = "title" if bar.name == OURS else "faint"
-    length = max(bar.value * scale, 1)
+    length = max(min(bar.value, most) * scale, 1)
     yield _text(start - 6, middle + 4, bar.name, name, anchor="end")
     yield f'<rect class="{kind}" x="{start}" y="{y + 2}" width="{length:.1f}" height="{BAR - 4}"/>'
+    if bar.value > most:
+        yield f'<rect class="page" x="{start + length - 14:.1f}" y="{y}" width="4" height="{BAR}"/>'
     yield f'<line class="range" x1="{low:.1f}" x2="{high:.1f}" y1="{middle}" y2="{middle}"/>'
     yield _text(max(high, start + length) + 6, middle + 4, number(bar.value), name)
 

@@ -18,8 +18,9 @@ def write(results: Results, *, readme: Path = README, picture_to: Path = PICTURE
     """Replace the section in the README, all figures beside the benchmarks, and the picture."""
     run = results.runs[0]
     picture_to.write_text(picture.draw(run, machine(results)), "utf-8")
-    _replace(readme, _section(results, run))
-    _replace(figures, f"{machine(results)}. {_versions(run)}\n\n{tables.everything(results)}")
+    replace(readme, _section(results, run), COMMAND)
+    text = f"{machine(results)}. {_versions(run)}\n\n{tables.everything(results)}"
+    replace(figures, text, COMMAND)
 
 
 def _section(results: Results, run: Run) -> str:
@@ -53,13 +54,13 @@ def _versions(run: Run) -> str:
     return ", ".join(f"{name} {version}" for name, version in run.versions.items())
 
 
-def _replace(path: Path, text: str) -> None:
-    """Put the text between the marks.
+def replace(path: Path, text: str, command: str) -> None:
+    """Put the text between the marks of a command.
 
     Raises:
-        ValueError: The file has no marks.
+        ValueError: The file has no such marks.
     """
-    begin, old = BEGIN.format(COMMAND), path.read_text("utf-8")
+    begin, old = BEGIN.format(command), path.read_text("utf-8")
     pattern = re.compile(f"{re.escape(begin)}\n.*?{re.escape(END)}", re.DOTALL)
     if not pattern.search(old):
         raise ValueError(f"{path} has no line {begin!r} with {END!r} after it")

@@ -8,8 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .registry import PARTS
-from .shape import Figures, Part, Sizes
+from .shape import Figures, Part, Sizes, Way
 
 ROOT = Path(__file__).parent.parent.parent
 LONGEST = 3_600.0
@@ -40,7 +39,7 @@ def measure(part: Part, *, rounds: int, sizes: Sizes, python: str) -> Taken:
                 continue
             say(f"{part.name} {number}/{rounds}: {way.name}")
             try:
-                figures = in_fresh_process(part.name, way.name, taken.sizes, python)
+                figures = in_fresh_process(part, way, taken.sizes, python)
                 taken.rounds.setdefault(way.name, []).append(figures)
             except ModuleNotFoundError as error:
                 taken.left_out[way.name] = f"{error} is not installed"
@@ -51,16 +50,16 @@ def measure(part: Part, *, rounds: int, sizes: Sizes, python: str) -> Taken:
     return taken
 
 
-def in_fresh_process(part: str, way: str, sizes: Sizes, python: str = sys.executable) -> Figures:
+def in_fresh_process(part: Part, way: Way, sizes: Sizes, python: str = sys.executable) -> Figures:
     """Measure one way once.
 
     Raises:
         ModuleNotFoundError: What it needs isn't installed.
         Failed: It didn't work.
     """
-    if missing := _missing(PARTS[part].way(way).needs, python):
+    if missing := _missing(way.needs, python):
         raise ModuleNotFoundError(missing)
-    command = [python, "-m", "tests.benchmarks.one", part, way, json.dumps(dict(sizes))]
+    command = [python, "-m", "tests.benchmarks.one", part.name, way.name, json.dumps(dict(sizes))]
     try:
         done = subprocess.run(
             command, cwd=ROOT, env=_environment(), capture_output=True, text=True, timeout=LONGEST

@@ -16,7 +16,7 @@ from .processes import resident
 from .servers import NEEDS, Served, run, served
 from .shape import OURS, Figure, Figures, Goal, Part, Sizes, Way
 
-WAITING, QUEUEING = "Starlette StreamingResponse", "the same with a queue each"
+WAITING, QUEUEING = "Starlette StreamingResponse", "StreamingResponse, a queue each"
 SSE = "sse-starlette"
 AT_ONCE = 100
 """Connections that are opened together."""

@@ -56,7 +56,7 @@ def goals(results: Results) -> str:
     for run in results.runs:
         for what, bound, reached in _grouped(run):
             rows.append([run.python.rpartition(".")[0], what, bound, *reached])
-    return table(["Python", "what", "goal", "measured", ""], rows)
+    return table(["Python", "what", "goal", "measured", ""], rows, words=3)
 
 
 def _grouped(run: Run) -> Iterable[tuple[str, str, list[str]]]:
@@ -122,9 +122,9 @@ def figures(run: Run, name: str, keys: Sequence[str]) -> str:
     return table(heads, [[way, *(_of(run, name, way, key) for key in keys)] for way in ways])
 
 
-def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a table; all columns but the first are numbers."""
-    lines = [heads, ["---", *("---:" for _ in heads[1:])], *rows]
+def table(heads: Sequence[str], rows: Iterable[Sequence[str]], *, words: int = 1) -> str:
+    """Return a table; all columns after the first `words` are numbers."""
+    lines = [heads, ["---" if n < words else "---:" for n in range(len(heads))], *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 

@@ -54,7 +54,7 @@ PART = Part(
     figures=[
         Figure("with", "jobs per second with the watchdog"),
         Figure("without", "jobs per second with watchdog=None"),
-        Figure("share", "the one of the other"),
+        Figure("share", "jobs per second with the watchdog, of those without"),
     ],
     ways=[Way(OURS, _measure)],
     sizes={"jobs": 2_000, "turns": 12},
