@@ -26,7 +26,7 @@ WAYS = [
     for part in PARTS.values()
     for way in part.ways
 ]
-MACHINE = {"cpu": "a", "cores": "2", "memory": "b", "system": "c", "date": "d", "load": "0.1"}
+MACHINE = {"cpu": "a\\1", "cores": "2", "memory": "b", "system": "c", "date": "d", "load": "0.1"}
 
 
 def run_of(rounds: dict[str, list[Figures | None]], python: str = "3.11.7") -> Run:
@@ -55,10 +55,12 @@ def test_one_command_measures_and_keeps_the_figures(tmp_path: Path) -> None:
     """What is measured can be told again without measuring it again."""
     kept = tmp_path / "figures.json"
     command = [sys.executable, "-m", "tests.benchmarks", "watchdog", "--rounds", "2",
-               "--size", "jobs=20", "--size", "turns=2", "--json", str(kept)]  # fmt: skip
+               "--size", "jobs=20", "--size", "turns=2", "--size", "streams=3",
+               "--json", str(kept)]  # fmt: skip
     said = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
     assert "| jobs per second with the watchdog, of those without | at least 0.98 |" in said
-    assert len(load(kept).runs[0].parts["watchdog"].rounds[OURS]) == 2
+    taken = load(kept).runs[0].parts["watchdog"]
+    assert (taken.sizes, len(taken.rounds[OURS])) == ({"jobs": 20, "turns": 2}, 2)
     command = [sys.executable, "-m", "tests.benchmarks", "--from", str(kept)]
     again = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
     assert again == said
@@ -144,13 +146,15 @@ def test_only_what_is_between_the_marks_is_written(tmp_path: Path) -> None:
     mark, end = readme.BEGIN.format(readme.COMMAND), readme.END
     text, figures, drawn = (tmp_path / name for name in ("README.md", "figures.md", "speed.svg"))
     for path in (text, figures):
-        path.write_text(f"before\n{mark}\nold \\1\n{end}\nafter\n", "utf-8")
+        path.write_text(f"before\n{mark}\nold\n{end}\nother's\n{end}\nafter\n", "utf-8")
     results = Results(MACHINE, [run_of({BARE: rates(100), OURS: rates(50)})])
     readme.write(results, readme=text, picture_to=drawn, figures=figures)
     first = text.read_text("utf-8")
     readme.write(results, readme=text, picture_to=drawn, figures=figures)
     assert text.read_text("utf-8") == first
-    assert first.startswith(f"before\n{mark}\n\n") and first.endswith(f"\n\n{end}\nafter\n")
+    assert first.startswith(f"before\n{mark}\n\n") and first.endswith(
+        f"\n\n{end}\nother's\n{end}\nafter\n"
+    )
     assert "old" not in first
     assert "| **jobrunner** | **50.0** | **0.50** |" in first
     assert "| bare loop | 100 |" in figures.read_text("utf-8")
@@ -179,6 +183,21 @@ def test_the_picture_shows_each_way_in_its_order_and_to_scale() -> None:
     assert widths[1] / widths[2] == pytest.approx(100 / 80, rel=0.01)
     assert widths[0] <= picture.COLUMN  # cut off
     assert [bar.attrib["class"] for bar in bars] == ["bar", "bar", "bar", "bar ours"]
+
+
+def test_each_function_is_in_one_step_and_what_nobody_knows_in_the_last() -> None:
+    """A file that is new must not fall out of the table."""
+    profile_ = profile.Profile(jobs=10, cpu=100e-6)
+    seen = {("packing", "pack"): 5, ("queue", "put"): 3, ("new", "f"): 1, ("", profile.LOOP): 1}
+    profile_.samples.update(seen)
+    least = dict.fromkeys((need for step in profile.STEPS for need in step.needs), 1.0)
+    said = profile.steps_table(profile_, least, bare=4.5)
+    rows = dict(re.findall(r"^\| ([^|]+?) \| (.*?) \|$", said, re.MULTILINE))
+    assert rows["the final job packed"] == "1.00 | 5.00"
+    assert rows["the queue, gates, timers"] == "2.00 | 3.00"
+    assert rows[profile.LOOP] == "0 | 2.00"
+    assert rows["**together**"].endswith("| 10.0")
+    assert rows["the bare loop, and all that a job may cost at 0.45 of it"] == "10.0 | 4.50"
 
 
 @pytest.mark.slow  # runs some thousand jobs

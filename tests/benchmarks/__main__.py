@@ -28,8 +28,6 @@ def main() -> None:
     parts = given.parts or ([] if given.load else list(PARTS))
     for python in given.python or [sys.executable]:
         _measure(results, parts, given, python)
-    if given.json:
-        results.save(given.json)
     print(f"{readme.machine(results)}\n\n{tables.everything(results)}\n\n{tables.goals(results)}")
     if given.readme:
         readme.write(results)
@@ -46,6 +44,8 @@ def _measure(results: Results, parts: list[str], given: argparse.Namespace, pyth
         }
         rounds = given.rounds or part.rounds
         run.parts[name] = measure(part, rounds=rounds, sizes=asked, python=python)
+        if given.json:
+            results.save(given.json)  # what comes later may be cut off
 
 
 def _parser() -> argparse.ArgumentParser:
