@@ -245,6 +245,25 @@ async def test_a_forgotten_job_is_told_of_as_far_as_it_is_known(served: Bench) -
     assert (end["job_id"], end["status"], end.get("result")) == (job_id, "completed", None)
 
 
+async def test_what_was_forgotten_before_anybody_looked_is_nobody_s(served: Bench) -> None:
+    """Whose session it was in, nobody knows any more."""
+    job_id = await finished(served, "nobody", "echo")
+    await served.runner.forget(job_id)
+    async with opened(served, "/ws/nobody") as watching:
+        await watching.say(op="?")
+        assert (await watching.hear())["type"] == "error"
+
+
+async def test_large_results_come_in_pieces(served: Bench) -> None:
+    """A reader that is slow keeps one piece here, not all that has happened."""
+    values = [str(n) * 20_000 for n in range(6)]
+    for value in values:
+        await finished(served, "large", "echo", value=value)
+    async with opened(served, "/ws/large") as watching:
+        ends = [(await watching.hear_until("job_complete"))[-1] for _ in values]
+    assert [end["result"] for end in ends] == values
+
+
 # Bounds
 
 
@@ -349,9 +368,10 @@ async def test_a_session_has_one_s_own_jobs_only() -> None:
             gates["ada"].set()
             await runner.handle(ids["ada"]).wait()
             await watching.say(op="cancel", job_id=ids["ada"])
-            error = (await watching.hear_until("error"))[-1]
-            await watching.say(op="subscribe", job_id=ids["ada"])
             frames = await watching.hear_until("error")
+            error = frames[-1]
+            await watching.say(op="subscribe", job_id=ids["ada"])
+            frames += await watching.hear_until("error")
             gates["bob"].set()
             frames += await watching.hear_until("job_complete")
     assert (error["code"], ids["ada"] in error["detail"]) == ("job-not-found", True)

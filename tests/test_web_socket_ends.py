@@ -119,9 +119,10 @@ async def test_s3_five_hundred_resets_leave_nothing(caplog: pytest.LogCaptureFix
     assert asyncio.all_tasks() <= before
 
 
-def flooding() -> tuple[JobRunner, asyncio.Semaphore]:
-    """Return a runner that keeps 50 events of a job, and whose job waits after each ten."""
-    runner = JobRunner(limits=Limits(max_events=50), shutdown_timeout=0.0)
+def flooding(kept: int) -> tuple[JobRunner, asyncio.Semaphore]:
+    """Return a runner that keeps so many events of a job, and whose job waits after each ten."""
+    limits = Limits(max_events=kept, max_text=20_000_000)
+    runner = JobRunner(limits=limits, shutdown_timeout=0.0)
     go_on = asyncio.Semaphore(0)
 
     @runner.job
@@ -137,7 +138,7 @@ def flooding() -> tuple[JobRunner, asyncio.Semaphore]:
 @pytest.mark.slow  # 10 MB are told twice
 async def test_s4_a_slow_reader_slows_nobody_and_is_told_of_the_gap() -> None:
     """The job goes on, another watcher hears everything, and the slow one a gap and a snapshot."""
-    runner, go_on = flooding()
+    runner, go_on = flooding(50)
     async with listening(create_app(runner, auth=None)) as url:
         job = await runner.submit("flood")
         with deaf(url, f"/jobs/{job.id}/ws") as slow:
@@ -169,7 +170,7 @@ async def read_to_end(reader: plain.socket) -> bytes:
 @pytest.mark.slow  # a reader has five seconds to take what is its last
 async def test_s4_a_dead_reader_is_dropped_when_nothing_will_follow() -> None:
     """It takes nothing and doesn't leave either: neither its place nor its buffer is kept."""
-    runner, go_on = flooding()
+    runner, go_on = flooding(2_000)  # more than fits between the two
     async with runner:
         app = create_app(runner, auth=None, max_streams=1)
         async with listening(app, lifespan="off") as url, connect(url) as client:

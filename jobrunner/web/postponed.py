@@ -5,7 +5,7 @@ long as a stream is open: 6 kB of its 14. They have nothing to do once the strea
 it is put off until they have returned.
 """
 
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Scope
 
 _KEY = "jobrunner.postponed"
 
@@ -17,10 +17,7 @@ def postponing(scope: Scope) -> list[ASGIApp]:
     return put_off
 
 
-async def postpone(serve: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
-    """Serve when the app has returned; now, where nobody would do so then."""
-    put_off: list[ASGIApp] | None = scope.get(_KEY)
-    if put_off is None:
-        await serve(scope, receive, send)
-    else:
-        put_off.append(serve)
+def postpone(serve: ASGIApp, scope: Scope) -> None:
+    """Have `serve` called when the app has returned."""
+    put_off: list[ASGIApp] = scope[_KEY]
+    put_off.append(serve)

@@ -120,7 +120,7 @@ class Endpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a socket from its handshake to its end."""
-        await postpone(self._claim, scope, receive, send)
+        postpone(self._claim, scope)
 
     async def _claim(self, scope: Scope, receive: Receive, send: Send) -> None:
         await receive()  # the client's `websocket.connect`

@@ -56,7 +56,7 @@ class EventStream(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve the stream."""
-        await postpone(self._claim, scope, receive, send)
+        postpone(self._claim, scope)
 
     async def _claim(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self._places.open >= self._places.limit:
