@@ -127,6 +127,15 @@ async def test_it_goes_on_after_a_number_of_the_feed(served: Bench) -> None:
             assert [await watching.hear() for _ in range(11 - cut)] == frames[cut + 1 :]
 
 
+async def test_a_number_from_the_future_hears_what_comes(served: Bench) -> None:
+    """A cursor of a server that was restarted since: it is some other feed's."""
+    async with opened(served, "/ws/future?after=999999999") as watching:
+        await settled(watching)
+        job_id = await submit(served, "future", "echo")
+        frames = await watching.hear_until("job_complete")
+    assert of(frames, job_id)[1:] == [("status", 1), ("status", 2), ("job_complete", 3)]
+
+
 async def test_one_of_its_jobs_can_be_watched_in_full(served: Bench) -> None:
     """Its output comes too, and no event of it comes twice."""
     job_id = await held(served, "full", "sess full")
