@@ -64,7 +64,9 @@ async def test_stuck_handlers_turn_ready_red() -> None:
 
 
 @asynccontextmanager
-async def asgi_stream(runner: JobRunner, path: str) -> AsyncIterator[list[tuple[float, bytes]]]:
+async def asgi_stream(
+    runner: JobRunner, path: str, *, auth: Any = None
+) -> AsyncIterator[list[tuple[float, bytes]]]:
     """Open a stream and collect what is sent, each piece with its time."""
     loop = asyncio.get_running_loop()
     began, sent, left = loop.time(), list[tuple[float, bytes]](), asyncio.Event()
@@ -81,7 +83,7 @@ async def asgi_stream(runner: JobRunner, path: str) -> AsyncIterator[list[tuple[
         "type": "http", "method": "GET", "path": path, "query_string": b"after=0",
         "root_path": "", "headers": [(b"host", b"localhost")],
     }  # fmt: skip
-    app = create_app(runner, auth=None)
+    app = create_app(runner, auth=auth)
     async with asyncio.TaskGroup() as group:
         group.create_task(app(scope, receive, send))
         try:
@@ -99,6 +101,18 @@ async def test_s8_a_silent_stream_sends_a_comment_every_fifteen_seconds() -> Non
             await asyncio.sleep(50)
     comments = [(at, body) for at, body in sent if body.startswith(b":")]
     assert comments == [(at, b": still here\n\n") for at in (15.0, 30.0, 45.0)]
+
+
+@virtual_time
+async def test_what_others_do_is_silence_too() -> None:
+    """Events that are not for this watcher keep no connection open."""
+    async with in_process(now=unix_now) as served:
+        async with asgi_stream(served.runner, "/events", auth=lambda asked: "ada") as sent:
+            for _ in range(10):
+                await asyncio.sleep(4.0)
+                await served.runner.submit("echo", owner="bob")
+    comments = [at for at, body in sent if body.startswith(b":")]
+    assert (comments, len(sent)) == ([15.0, 30.0], 3)
 
 
 @virtual_time
