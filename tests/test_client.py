@@ -132,7 +132,7 @@ async def test_a_wait_of_over_a_second_asks_the_server_to_wait(
     """A long poll, and no other request before it ends."""
     job = await client.submit("hold", {"key": "poll"})
     async with cutting(served.url) as proxy:
-        async with JobClient(proxy.url, token=served.token) as other:
+        async with JobClient(proxy.url, token=served.token, timeout=0.5) as other:
             with pytest.raises(TimeoutError, match=r"after 1\.2 s"):
                 await other.handle(job.id).wait(timeout=1.2)
             assert proxy.requests == 2

@@ -10,6 +10,7 @@ import pytest_asyncio
 
 from jobrunner import (
     Event,
+    JobContext,
     JobGone,
     JobNotFound,
     JobRunner,
@@ -197,6 +198,51 @@ async def test_progress_is_called_back(served: Bench) -> None:
         ended = await job.wait(on_progress=tell)
     assert told == [Progress(25.0, "first", 1, 4), Progress(100.0, "first", 1, 4)]
     assert ended.status == "completed"
+
+
+async def test_a_result_of_over_a_megabyte_comes_with_the_last_event() -> None:
+    """As large as the server lets results be: the client has no bound of its own."""
+    async with bench(limits=Limits(max_result=2_000_000)) as served, client_of(served) as client:
+
+        @served.runner.job
+        async def large() -> str:
+            return "x" * 1_500_000
+
+        job = await client.submit("large")
+        assert [len(e.data["result"]) async for e in job.events() if e.type == "done"] == [
+            1_500_000
+        ]
+
+
+async def test_a_progress_is_told_once(served: Bench) -> None:
+    """The last one again, as how far the job was at its end, would be one too many."""
+
+    @served.runner.job
+    async def all_of_it(ctx: JobContext) -> None:
+        ctx.progress(100, "all")
+
+    told: list[Progress] = []
+    async with client_of(served) as client:
+        await client.submit_and_wait("all_of_it", on_progress=told.append)
+    assert told == [Progress(100.0, "all", None, None)]
+
+
+@pytest.mark.slow  # the patience of the client has to have passed
+async def test_a_watch_is_as_patient_at_the_second_failure_as_at_the_first(served: Bench) -> None:
+    """Hours may lie between two cuts in which nothing happened; only absence counts."""
+    job_id = await served.held("patient")
+    options = {"retry_for": 0.5, "timeout": 0.5}  # the latter is no limit of a quiet stream
+    async with cutting(served.url) as proxy, client_of(served, proxy.url, **options) as client:
+        events = client.events(job_id)
+        assert [(await anext(events)).seq for _ in range(2)] == [1, 2]
+        rest = asyncio.create_task(anext(events))
+        for requests in (2, 3):
+            proxy.cut_all()
+            await proxy.until_asked(requests)
+            await asyncio.sleep(0.6)  # longer than `retry_for`, with the stream open
+        assert proxy.requests == 3
+        served.gates["patient"].set()
+        assert (await rest).type == "done"
 
 
 async def test_a_callback_that_raises_ends_the_wait_and_not_the_job(served: Bench) -> None:

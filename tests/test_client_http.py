@@ -7,6 +7,7 @@ from typing import Any
 import httpx2
 import pytest
 import pytest_asyncio
+from starlette.responses import Response
 
 from jobrunner import JobRunnerError, RunnerStopped, ServerProblem, ServerUnreachable
 from jobrunner.client import JobClient
@@ -195,6 +196,60 @@ async def test_the_tries_end_with_their_caller(served: Bench) -> None:
         asking.cancel()
         await asyncio.wait([asking])
         assert asking.cancelled()
+
+
+class Failing(httpx2.AsyncBaseTransport):
+    """A network that fails once, as it is told to, and then carries requests to an app."""
+
+    def __init__(self, app: Any, error: Exception) -> None:
+        self.inner = httpx2.ASGITransport(app=app)
+        self.errors = [error]
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        if self.errors:
+            raise self.errors.pop()
+        return await self.inner.handle_async_request(request)
+
+
+async def test_what_could_not_be_sent_is_sent_again(served: Bench) -> None:
+    """Without a connection nothing can have happened: also `retry` is tried again."""
+    job_id = await served.finished("echo", value=1)
+    network = Failing(create_app(served.runner, auth=None), httpx2.ConnectError("refused"))
+    async with JobClient("http://localhost", transport=network) as client:
+        assert (await (await client.retry(job_id)).wait()).retry_of == job_id
+    assert network.errors == []
+
+
+async def test_too_many_calls_at_once_are_said_to_be(served: Bench) -> None:
+    """The server is not to blame, and looking for it would lead nowhere."""
+    network = Failing(create_app(served.runner, auth=None), httpx2.PoolTimeout(""))
+    async with JobClient("http://localhost", transport=network, retry_for=0.0) as client:
+        with pytest.raises(ServerUnreachable, match="connections of this client are in use"):
+            await client.types()
+
+
+async def test_a_stream_that_ends_before_the_job_is_opened_again(served: Bench) -> None:
+    """A proxy may end it cleanly; only `done` is the end."""
+    job_id = await served.finished("say", texts=["a"])
+    data = f'{{"seq":1,"job_id":"{job_id}","at":"2026-11-22T03:00:00.000Z","status":"pending"}}'
+    cut = Response(f"id: 1\nevent: status\ndata: {data}\n\n", media_type="text/event-stream")
+    async with scripted(served, cut).client() as client:
+        assert [event.seq async for event in client.events(job_id)] == [1, 2, 3, 4]
+
+
+async def test_only_a_503_says_that_a_server_is_not_ready(served: Bench) -> None:
+    """A fault of another kind is one, and no answer to the question."""
+    async with scripted(served, refusal(503, "unready"), refusal(500, "no")).client() as client:
+        assert await client.unready() == "not now"
+        with pytest.raises(ServerProblem):
+            await client.unready()
+
+
+async def test_https_on_this_machine_is_checked_as_elsewhere() -> None:
+    """Only what has no certificate needs none loaded."""
+    async with JobClient("https://127.0.0.1:1", retry_for=0.0) as client:
+        with pytest.raises(ServerUnreachable):
+            await client.types()
 
 
 async def test_headers_and_tls_options_are_taken(served: Bench) -> None:
