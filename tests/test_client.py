@@ -146,8 +146,11 @@ async def test_several_jobs_are_waited_for(served: Bench, client: JobClient) -> 
     ids = [job.id for job in held]
     none = await client.wait(ids, timeout=0.01)
     assert ([job.job_id for job in none.pending], none.done) == (ids, [])
+    waiting = asyncio.create_task(client.wait([*ids, ids[0]], mode="any", timeout=20.0))
+    await client.wait(ids, timeout=0.01)  # which has asked later, so that the others were seen live
     served.gates["several 1"].set()
-    first = await client.wait([*ids, ids[0]], mode="any")
+    first = await waiting
+    assert len(first.pending) == 2
     assert [job.job_id for job in first.done] == [ids[1]]
     assert [job.job_id for job in first.pending] == [ids[0], ids[2]]
     assert (await client.wait(ids, mode="any")).done == first.done
@@ -166,10 +169,14 @@ async def test_more_jobs_than_places_are_waited_for(served: Bench, client: JobCl
     """They take turns: none is waited for that never comes."""
     later = [await client.submit("echo", delay=3_600.0) for _ in range(110)]
     last = await client.submit("hold", {"key": "last"})
-    waiting = asyncio.create_task(client.wait([*(job.id for job in later), last.id], mode="any"))
-    await served.gates["last reached"].wait()
-    served.gates["last"].set()
-    assert [job.job_id for job in (await waiting).done] == [last.id]
+    ids = [*(job.id for job in later), last.id]
+    async with cutting(served.url) as proxy:
+        async with JobClient(proxy.url, token=served.token) as other:
+            # In less than a long poll: with those alone the last would have no turn.
+            waiting = asyncio.create_task(other.wait(ids, mode="any", timeout=20.0))
+            await proxy.until_asked(len(ids) + 100)
+            served.gates["last"].set()
+            assert [job.job_id for job in (await waiting).done] == [last.id]
     for job in later:
         await job.cancel()
 

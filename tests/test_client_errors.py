@@ -303,8 +303,8 @@ async def test_wrong_arguments_of_a_submit_are_named(served: Bench) -> None:
         ]:
             wrong = await raised(call)
             assert (type(wrong), vars(wrong).get("option")) == (InvalidOption, option)
-        quoted = await client.submit("echo", idempotency_key='a "quoted" \\ key')
-        again = await served.runner.submit("echo", idempotency_key='a "quoted" \\ key')
+        quoted = await client.submit("echo", idempotency_key='a "quoted" \\\\ key')
+        again = await served.runner.submit("echo", idempotency_key='a "quoted" \\\\ key')
     assert again.id == quoted.id
 
 
