@@ -33,7 +33,7 @@ OPTIONS = [
     "--checks", "all", "--phases", "coverage,fuzzing,stateful", "--max-examples", "700",
     "--exclude-path-regex", "stream|events",  # they have no end
     "--generation-codec", "ascii",  # no pattern can say what is printable beyond
-    "--continue-on-failure", "--no-color",
+    "--continue-on-failure", "--no-color", "--workers", "8",
 ]  # fmt: skip
 
 
