@@ -13,9 +13,9 @@ from types import FrameType
 from typing import Any, Literal, TypeAlias
 
 from .context import JobContext
-from .errors import clip
 from .handlers import Handler
 from .jobs import FailureReason, Job
+from .wording import clip
 
 StopReason: TypeAlias = Literal["shutdown", "timeout", "stalled", "deadline", "cancel"]
 _WEIGHT: dict[StopReason | None, int] = {

@@ -13,13 +13,14 @@ from typing import Any, TypeAlias
 from pydantic_core import from_json, to_json
 
 from . import commands
-from .errors import InvalidOption, clip, describe
+from .errors import InvalidOption
 from .events import EventType
 from .inbox import Inbox
 from .jobs import Job, Step, report
 from .limits import check_seconds
 from .output import Lines, OnOutput, StreamName
 from .redaction import redact
+from .wording import clip, describe
 
 Record: TypeAlias = Callable[[Job, EventType, Mapping[str, Any]], None]
 

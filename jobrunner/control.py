@@ -4,11 +4,11 @@ from collections.abc import Callable
 
 from . import jobs
 from .endings import Endings
-from .errors import clip
 from .jobs import CancelReason, FailureReason, Job, JobError
 from .store import JobStore
 from .timers import Timers
 from .views import stop_fields
+from .wording import clip
 from .worker import Workers
 
 MAX_NOTE = 1_000

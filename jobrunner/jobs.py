@@ -21,9 +21,10 @@ from enum import StrEnum
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 from .batches import Batch
-from .errors import IllegalTransition, class_name, describe, traceback_text
+from .errors import IllegalTransition
 from .events import EventLog
 from .timers import Timer
+from .wording import class_name, describe, traceback_text
 
 
 class JobStatus(StrEnum):

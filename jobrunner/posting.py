@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from .addresses import Resolve, Target, addresses_of
 from .deliveries import Delivery
-from .errors import InvalidOption, class_name, clip, describe
+from .errors import InvalidOption
 from .http_errors import wait_of
 from .signing import keys_of, sign
 from .threads import Threads
+from .wording import class_name, clip, describe
 
 if TYPE_CHECKING:
     import httpx2

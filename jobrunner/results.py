@@ -5,7 +5,8 @@ from typing import Any
 
 from pydantic_core import from_json, to_json
 
-from .errors import InvalidResult, PayloadTooLarge, describe
+from .errors import InvalidResult, PayloadTooLarge
+from .wording import describe
 
 SAFE_JSON = 300
 """Bytes below which JSON can't be too deep, or hold a number too long, to be read again."""

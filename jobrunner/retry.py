@@ -10,9 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
 
-from .errors import InvalidOption, PermanentError, RetryableError, class_name, traceback_text
+from .errors import InvalidOption, PermanentError, RetryableError
 from .http_errors import may_pass, wait_of
 from .limits import LONGEST
+from .wording import class_name, traceback_text
 
 logger = logging.getLogger("jobrunner.retry")
 

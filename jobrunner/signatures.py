@@ -19,10 +19,11 @@ from pydantic.errors import PydanticUserError
 from pydantic.fields import FieldInfo
 
 from .context import JobContext
-from .errors import InvalidHandler, describe
+from .errors import InvalidHandler
 from .handlers import IMMUTABLE, Function, Handler, Kind
 from .options import DEFAULT_OPTIONS, TypeOptions
 from .redaction import redaction_for
+from .wording import describe
 
 MAX_NAME = 128
 """Characters of a job type's name."""

@@ -19,7 +19,6 @@ from .errors import (
     JobNotRetryable,
     PayloadTooLarge,
     QueueFull,
-    describe,
 )
 from .events import EventLog
 from .handlers import Handler
@@ -30,6 +29,7 @@ from .redaction import MASK
 from .retry import RetryPolicy
 from .store import JobStore
 from .submit_options import Checked, Fields, SubmitOptions, check_name, check_submit
+from .wording import describe
 
 Outcome: TypeAlias = Literal["created", "replayed", "joined", "replaced", "enqueued"]
 MASKED = to_json(MASK)

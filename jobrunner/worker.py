@@ -158,7 +158,7 @@ class Workers:
             self._look_soon(attempt)
 
     def _look_soon(self, attempt: Attempt) -> None:
-        """See to it that a task that somebody cancels before its first step is missed."""
+        """Look for a cancel before the task's first step, which nothing else would notice."""
         if not self._unbegun:
             self._loop.call_soon(self._look)
         self._unbegun.append(attempt)

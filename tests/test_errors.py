@@ -7,15 +7,8 @@ from typing import Any
 import pytest
 
 from jobrunner import errors
-from jobrunner.errors import (
-    InvalidParams,
-    JobCancelled,
-    JobFailed,
-    JobRunnerError,
-    RetryableError,
-    clip,
-    traceback_text,
-)
+from jobrunner.errors import InvalidParams, JobCancelled, JobFailed, JobRunnerError, RetryableError
+from jobrunner.wording import clip, traceback_text
 
 
 def drawn_tree() -> dict[str, tuple[str, str | None]]:

@@ -13,7 +13,7 @@ FILES = sorted(p for p in ROOT.rglob("*.py") if p != ROOT / "__init__.py")
 SAMPLES = {"demo_suite"}
 """What jobs work on; no part of the package."""
 ORDER = """
-    errors signing addresses
+    errors wording signing addresses
     limits redaction events timers http_errors retry batches jobs views options output
     process_table processes commands signals inbox context results handlers signatures pages packing
     listing store gates queue endings threads stuck failures

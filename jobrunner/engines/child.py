@@ -23,7 +23,7 @@ from typing import Any
 from pydantic_core import from_json, to_json
 
 from ..context import Desk, JobContext
-from ..errors import InvalidHandler, InvalidResult, PayloadTooLarge, describe
+from ..errors import InvalidHandler, InvalidResult, PayloadTooLarge
 from ..events import EventLog
 from ..handlers import Handler
 from ..inbox import Inbox
@@ -31,6 +31,7 @@ from ..jobs import Job
 from ..results import dump_result
 from ..signatures import make_handler
 from ..threads import Threads
+from ..wording import describe
 from . import crossing
 from .crossing import Address, frame
 from .local import LocalEngine

@@ -15,8 +15,9 @@ from typing import Any, NamedTuple
 from pydantic import Secret, SecretBytes, SecretStr, TypeAdapter
 from pydantic_core import from_json, to_json
 
-from ..errors import RetryableError, class_name, describe, traceback_text
+from ..errors import RetryableError
 from ..redaction import MASK
+from ..wording import class_name, describe, traceback_text
 
 PARAMS, JOB, STOP = b"P", b"J", b"S"
 """To the child: the params of the next job, the job itself, and that it is to stop."""

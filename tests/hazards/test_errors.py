@@ -10,8 +10,8 @@ import weakref
 import pytest
 
 from jobrunner import JobContext, JobRunner, RetryPolicy
-from jobrunner.errors import MAX_CHAIN, MAX_FRAMES, class_name, clip, describe, traceback_text
 from jobrunner.jobs import JobError
+from jobrunner.wording import MAX_CHAIN, MAX_FRAMES, class_name, clip, describe, traceback_text
 from tests.runners import ended, runner_with
 from tests.simulation.loop import virtual_time
 
