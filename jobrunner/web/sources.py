@@ -51,6 +51,7 @@ class Source:
         gap: Makes the event that stands for what is missing in a reading.
         live: Whether who has no number begins with what comes now, instead of all that is kept.
         shows: Whether this watcher may see an event; the others are passed over.
+        alike: Whether all watchers of the log see the same.
     """
 
     log: EventLog
@@ -59,6 +60,7 @@ class Source:
     gap: Callable[[Reading], Event]
     live: bool = False
     shows: Callable[[Event], bool] = lambda event: True
+    alike: bool = True
 
     def begin(self, after: int | None) -> Frames:
         """Return what a watcher gets first, and the number to read after.
@@ -138,4 +140,5 @@ def feed_source(feed: EventLog, shows: Callable[[Event], bool]) -> Source:
         gap=lambda reading: gap("", reading.events[0].at if reading.events else 0.0, reading),
         live=True,
         shows=shows,
+        alike=False,
     )

@@ -6,8 +6,9 @@ as a gap.
 """
 
 import asyncio
+import math
 from collections.abc import Iterable
-from functools import partial
+from typing import NamedTuple
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -29,12 +30,40 @@ HEADERS = [
 ]
 
 
+class Piece(NamedTuple):
+    """What a reader is sent that has all of a log but its newest events."""
+
+    log: EventLog
+    after: int
+    upto: int
+    """Number of the newest event."""
+    body: bytes
+    last: int
+    """The number to read after next time."""
+
+
 class StreamPlaces:
-    """How many streams are open, and how many may be."""
+    """How many streams are open, how many may be, and what they are sent.
+
+    A thousand readers of one log are sent the same, which is made once for all of them.
+    """
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.open = 0
+        self._newest: Piece | None = None
+
+    def piece(self, source: Source, after: int, *, fresh: bool) -> tuple[bytes, int]:
+        """Return what a reader gets next, nothing if there is nothing, and the number after it."""
+        newest, log = self._newest, source.log
+        if newest is not None and newest.log is log and newest.upto == log.last:
+            if newest.after == after:
+                return newest.body, newest.last
+        frames, last = source.read(after, fresh=fresh)
+        body = encode(frames)
+        if source.alike and body and after >= log.first - 1:  # no snapshot, which ages, is in it
+            self._newest = Piece(log, after, log.last, body, last)
+        return body, last
 
 
 class EventStream(Response):
@@ -69,53 +98,96 @@ class EventStream(Response):
             await answer(scope, receive, send)
             return
         self._places.open += 1
+        log = self._source.log
         gone = asyncio.get_running_loop().create_task(_disconnected(receive), name="stream")
+        rest, sender = _Rest(log, gone), _Sender(send, receive, log)
         try:
             await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
             if scope["method"] != "HEAD":
-                await self._send_events(_Sender(send, receive, self._source.log), gone)
+                await self._send_events(sender, rest)
             await send({"type": "http.response.body", "body": b"", "more_body": False})
         finally:
+            sender.end()
+            rest.end()
             gone.cancel()
             self._places.open -= 1
 
-    async def _send_events(self, send: "_Sender", gone: "asyncio.Task[None]") -> None:
+    async def _send_events(self, send: "_Sender", rest: "_Rest") -> None:
         log, frames, after = self._source.log, *self._source.begin(self._after)
         await send(b"retry: 1000\n\n" + encode(frames))
         fresh = bool(frames)
-        while not gone.done():
-            frames, after = self._source.read(after, fresh=fresh)
-            if frames:
-                await send(encode(frames))
+        while not rest.over:
+            body, after = self._places.piece(self._source, after, fresh=fresh)
+            if body:
+                await send(body)
                 fresh = False
             elif after < log.last:
                 continue  # what there was is not for this reader
             elif log.closed:
                 return
-            elif not await self._something(after, gone, send.last + HEARTBEAT):
+            elif not await rest.wait(after, send.last + HEARTBEAT):
                 await send(b": still here\n\n")
 
-    async def _something(self, after: int, gone: "asyncio.Task[None]", beat: float) -> bool:
-        """Wait for an event or the client's leaving; return False when it is time to say a word."""
-        log, loop = self._source.log, asyncio.get_running_loop()
-        waiter: asyncio.Future[None] = loop.create_future()
 
-        wake = partial(_wake, waiter)
-        timer = loop.call_at(beat, wake)
-        gone.add_done_callback(wake)
-        log.add_waiter(waiter, after)
+class _Rest:
+    """What a stream does between two pieces: wait for an event, or for its client's leaving.
+
+    Its timer is set when it strikes, and not for each wait: most last a moment.
+    """
+
+    __slots__ = ("_beat", "_gone", "_log", "_loop", "_timer", "_waiter")
+
+    def __init__(self, log: EventLog, gone: "asyncio.Task[None]") -> None:
+        self._log = log
+        self._gone = gone
+        self._loop = asyncio.get_running_loop()
+        self._beat = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        self._waiter: asyncio.Future[None] | None = None
+        gone.add_done_callback(self._wake)
+
+    @property
+    def over(self) -> bool:
+        """Whether the client has left."""
+        return self._gone.done()
+
+    async def wait(self, after: int, beat: float) -> bool:
+        """Wait for what is above `after`; return False when it is time to say a word.
+
+        Args:
+            beat: When that is, on the loop's clock.
+        """
+        self._beat = beat
+        if self._timer is None:
+            self._timer = self._loop.call_at(beat, self._look)
+        waiter = self._waiter = self._loop.create_future()
+        self._log.add_waiter(waiter, after)
         try:
             await waiter
         finally:
-            log.remove_waiter(waiter)
-            gone.remove_done_callback(wake)
-            timer.cancel()
-        return beat - loop.time() > 0.001  # a timer may strike that much too early
+            self._log.remove_waiter(waiter)
+            self._waiter = None
+        return not self._due()
 
+    def end(self) -> None:
+        """Wait for nothing any more."""
+        self._gone.remove_done_callback(self._wake)
+        if self._timer is not None:
+            self._timer.cancel()
 
-def _wake(waiter: "asyncio.Future[None]", _: object = None) -> None:
-    if not waiter.done():
-        waiter.set_result(None)
+    def _due(self) -> bool:
+        return self._beat - self._loop.time() <= 0.001  # a timer may strike that much too early
+
+    def _look(self) -> None:
+        if self._due():
+            self._timer = None
+            self._wake()
+        else:
+            self._timer = self._loop.call_at(self._beat, self._look)
+
+    def _wake(self, _: object = None) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
 
 
 def encode(frames: Iterable[Frame]) -> bytes:
@@ -141,29 +213,42 @@ class _Sender:
     servers have limits of their own. When something was sent last is in `last`.
     """
 
-    __slots__ = ("_ended", "_log", "_loop", "_send", "_timer", "_transport", "last")
+    __slots__ = ("_log", "_loop", "_send", "_sending", "_since", "_timer", "_transport", "last")
 
     def __init__(self, send: Send, receive: Receive, log: EventLog) -> None:
         self._send = send
         self._log = log
         self._loop = asyncio.get_running_loop()
         self._transport = getattr(getattr(receive, "__self__", None), "transport", None)
+        self._sending = False
+        self._since = math.inf  # since when a reader has let the last that there is wait
+        self._timer: asyncio.TimerHandle | None = None
         self.last = self._loop.time()
 
     async def __call__(self, body: bytes) -> None:
-        self._wait()
+        self._sending = True
+        self._since = self._loop.time() if self._log.closed else math.inf
+        if self._timer is None:
+            self._timer = self._loop.call_later(PATIENCE, self._look)
         try:
             await self._send({"type": "http.response.body", "body": body, "more_body": True})
         finally:
-            self._timer.cancel()
+            self._sending = False
         self.last = self._loop.time()
 
-    def _wait(self) -> None:
-        self._ended = self._log.closed
-        self._timer = self._loop.call_later(PATIENCE, self._look)
+    def end(self) -> None:
+        """Send nothing any more."""
+        if self._timer is not None:
+            self._timer.cancel()
 
     def _look(self) -> None:
-        if self._ended and isinstance(self._transport, asyncio.WriteTransport):
+        """Look at the reader, while it lets something wait."""
+        self._timer, now = None, self._loop.time()
+        if not self._sending:
+            return
+        if self._log.closed and self._since == math.inf:
+            self._since = now
+        if now - self._since < PATIENCE - 0.001:  # a timer may strike that much too early
+            self._timer = self._loop.call_at(min(self._since, now) + PATIENCE, self._look)
+        elif isinstance(self._transport, asyncio.WriteTransport):
             self._transport.abort()
-        else:
-            self._wait()
