@@ -275,10 +275,10 @@ class Api:
 
 def _options(body: SubmitBody, request: Request) -> SubmitOptions:
     """Return what is asked for beside the params, in the body and in headers."""
-    options = SubmitOptions(priority=body.priority)
-    others = {"type", "params", "priority", "max_in_flight"}
-    given = body.model_dump(exclude_none=True, exclude=others)
-    options.update(given)  # type: ignore[typeddict-item]  # the fields are options
+    options = SubmitOptions()
+    for name in body.model_fields_set - {"type", "params", "max_in_flight"}:
+        if (value := getattr(body, name)) is not None:
+            options[name] = value  # type: ignore[literal-required]  # the fields are options
     if (key := _idempotency_key(request)) is not None:
         options["idempotency_key"] = key
     if (trace := traceparent(request)) is not None:
@@ -324,6 +324,8 @@ def _delivery(view: DeliveryView) -> dict[str, Any]:
 
 
 def _query(request: Request, known: set[str]) -> dict[str, str]:
+    if not request.scope["query_string"]:
+        return {}
     given = [name for name, _ in request.query_params.multi_items()]
     found = dict(request.query_params)
     if unknown := found.keys() - known:
@@ -345,7 +347,10 @@ def _integer(text: str, name: str) -> int:
 
 def _preferred_wait(request: Request) -> int | None:
     """Return the seconds of `Prefer: wait=N` (RFC 7240); what is malformed is ignored."""
-    preferences = _QUOTED.sub('""', ",".join(request.headers.getlist("prefer")))
+    given = request.headers.getlist("prefer")
+    if not given:
+        return None
+    preferences = _QUOTED.sub('""', ",".join(given))
     for preference in preferences.split(","):
         name, _, value = preference.partition(";")[0].partition("=")
         if name.strip().lower() == "wait":

@@ -56,6 +56,8 @@ class StreamPlaces:
     def piece(self, source: Source, after: int, *, fresh: bool) -> tuple[bytes, int]:
         """Return what a reader gets next, nothing if there is nothing, and the number after it."""
         newest, log = self._newest, source.log
+        if after >= log.last:
+            return b"", after
         if newest is not None and newest.log is log and newest.upto == log.last:
             if newest.after == after:
                 return newest.body, newest.last
