@@ -138,12 +138,12 @@ async def process(folder: Path, way: str, *, shutdown: float = 0.2) -> AsyncIter
     )  # fmt: skip
     try:
         assert running.stdout is not None
-        url = None
+        url, said_first = None, ""
         async with asyncio.timeout(GONE_ON):
             while url is None:
                 line = (await running.stdout.readline()).decode()
-                assert line, "the server has not started"
-                url = re.search(r"http://127\.0\.0\.1:\d+", line)
+                assert line, f"the server has not started: {await running.wait()}, {said_first!r}"
+                url, said_first = re.search(r"http://127\.0\.0\.1:\d+", line), said_first + line
         said = asyncio.create_task(running.stdout.read())
         async with connect(url[0], headers={"authorization": "Bearer secret"}) as client:
             yield Process(running, client, url[0], said)
