@@ -1,6 +1,7 @@
 """A schema fuzzer on the OpenAPI document and the server behind it, with all of its checks."""
 
 import asyncio
+import re
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -30,10 +31,11 @@ checks.positive_data_acceptance.expected-statuses = ["2xx", 400, 409, 422, 503]
 keys that came before, URLs that lead inside, integers of a hundred digits. A long poll takes 30 s.
 """
 OPTIONS = [
-    "--checks", "all", "--phases", "coverage,fuzzing,stateful", "--max-examples", "700",
+    "--checks", "all", "--phases", "examples,coverage,fuzzing,stateful", "--max-examples", "1000",
     "--exclude-path-regex", "stream|events",  # they have no end
     "--generation-codec", "ascii",  # no pattern can say what is printable beyond
-    "--continue-on-failure", "--no-color", "--workers", "8",
+    "--continue-on-failure", "--no-color",
+    "--workers", "1",  # 3.11 doesn't parse in threads: python/cpython#106905
 ]  # fmt: skip
 
 
@@ -41,12 +43,12 @@ OPTIONS = [
 async def test_a_schema_fuzzer_finds_nothing(
     request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
-    """More than 10,000 cases: what the document says is what the server does, and none is a 5xx."""
+    """At least 10,000 cases: what the document says is what the server does, and none is a 5xx."""
     if "soak" not in request.config.option.markexpr:
         pytest.skip("a long campaign; run it with -m soak")
     pytest.importorskip("schemathesis", reason="it comes with the extra `dev`")
     (tmp_path / "schemathesis.toml").write_text(CONFIG)
-    runner, _ = make_runner()
+    runner, _ = make_runner(timeout=0.5)  # jobs that wait for a gate end too
 
     @runner.job
     async def add(
@@ -67,3 +69,6 @@ async def test_a_schema_fuzzer_finds_nothing(
         )
         said, _ = await fuzzer.communicate()
     assert fuzzer.returncode == 0, said.decode()
+    print(said.decode())
+    cases = re.search(r"(\d+) generated, (\d+) passed", said.decode())
+    assert cases is not None and int(cases[2]) >= 10_000

@@ -88,6 +88,13 @@ def operations(document: Mapping[str, Any]) -> Iterator[tuple[str, str, dict[str
             yield method, path, item[method]
 
 
+def bodies_of(schemas: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Return the bodies by job type; each is a schema of its own, as generators want it."""
+    mapping = schemas[name]["discriminator"]["mapping"]
+    assert [{"$ref": ref} for ref in mapping.values()] == schemas[name]["oneOf"]
+    return {kind: schemas[ref.rpartition("/")[2]] for kind, ref in mapping.items()}
+
+
 def nodes(node: Any) -> Iterator[dict[str, Any]]:
     """Yield every object in a document."""
     if isinstance(node, dict):
@@ -148,7 +155,7 @@ async def test_each_job_type_has_its_own_body(served: Bench) -> None:
     """A generated client checks params before it sends them, also of types named alike."""
     document = await document_of(served)
     schemas = document["components"]["schemas"]
-    bodies = {body["title"]: body for body in schemas["Submit"]["oneOf"]}
+    bodies = bodies_of(schemas, "Submit")
     params = {
         name: schemas[body["properties"]["params"]["$ref"].rpartition("/")[2]]["properties"]
         for name, body in bodies.items()
@@ -158,7 +165,7 @@ async def test_each_job_type_has_its_own_body(served: Bench) -> None:
     assert list(params["pa-int-1"]) == ["value"]
     assert bodies["nothing"]["required"] == ["type"]
     assert bodies["paint"]["required"] == ["type", "params"]
-    assert bodies["paint"]["properties"]["type"] == {"const": "paint"}
+    assert bodies["paint"]["properties"]["type"] == {"type": "string", "const": "paint"}
 
 
 async def test_models_of_one_name_stay_apart(served: Bench) -> None:
@@ -190,7 +197,7 @@ async def test_the_batch_schema_names_what_a_batch_has(served: Bench) -> None:
 async def test_each_job_type_has_its_own_body_for_many(served: Bench) -> None:
     """The params of a batch are a list of what one job takes."""
     schemas = (await document_of(served))["components"]["schemas"]
-    one, many = ({b["title"]: b for b in schemas[n]["oneOf"]} for n in ("Submit", "SubmitBatch"))
+    one, many = bodies_of(schemas, "Submit"), bodies_of(schemas, "SubmitBatch")
     assert one.keys() == many.keys()
     assert many["paint"]["properties"]["params"] == {
         "type": "array",
@@ -225,6 +232,16 @@ REQUESTS: list[tuple[str, str, dict[str, Any]]] = [
     ("post", "/jobs", {"content": HUGE, "headers": {"content-type": "application/json"}}),
     ("post", "/jobs", {"content": b"{}", "headers": {"content-type": "text/plain"}}),
     ("post", "/jobs", {"json": {}, "headers": {"origin": "null"}}),
+    ("post", "/jobs", {"json": {"type": "echo"}, "headers": {"idempotency-key": "openapi"}}),
+    ("post", "/jobs", {"json": {"type": "echo"}, "headers": {"idempotency-key": "openapi"}}),
+    ("get", "/jobs?limit=1", {}),
+    ("get", "/jobs/{done}", {"headers": {"prefer": "wait=1"}}),
+    ("get", "/jobs/{done}", {"headers": {"if-none-match": "*"}}),
+    ("get", "/jobs/{held}", {}),
+    ("get", "/jobs/{done}/logs", {}),
+    ("get", "/jobs/{done}/deliveries", {}),
+    ("post", "/jobs/{done}/retry", {}),
+    ("post", "/retry", {}),
     ("get", "/jobs/{done}", {}),
     ("get", "/jobs/{done}?wait=x", {}),
     ("get", "/jobs/{done}?x=x", {}),
@@ -294,7 +311,7 @@ async def test_every_answer_is_in_the_document(served: Bench) -> None:
     }  # fmt: skip
     await served.runner.batch(ids["batch"]).wait()
     await served.client.delete(f"/jobs/{ids['gone']}")
-    undocumented = []
+    undocumented: list[Any] = []
     paths = {path: template(path) for _, path, _ in REQUESTS}
     hostile = [(m, p, more) for m, p, _ in REQUESTS for more in HOSTILE]
     auth = {"authorization": f"Bearer {served.token}"}
@@ -307,8 +324,26 @@ async def test_every_answer_is_in_the_document(served: Bench) -> None:
             answer = described.get(str(response.status_code))
             if answer is None or (kind and kind not in answer.get("content", {})):
                 undocumented.append((method, path, response.status_code, kind))
+            else:
+                undocumented += wrong_headers(answer, response)
     served.gates["openapi"].set()
     assert undocumented == []
+
+
+HEADERS = {
+    "content-disposition", "etag", "idempotency-replayed", "job-outcome", "link", "location",
+    "preference-applied", "ratelimit", "ratelimit-policy", "retry-after", "www-authenticate",
+}  # fmt: skip
+"""What is described; other headers say what they say everywhere."""
+
+
+def wrong_headers(answer: Mapping[str, Any], response: httpx2.Response) -> list[Any]:
+    """Return the headers that came and aren't described, and those that were promised."""
+    described = {name.lower(): header for name, header in answer.get("headers", {}).items()}
+    came = HEADERS & {name.lower() for name in response.headers}
+    promised = {name for name, header in described.items() if header.get("required")}
+    wrong = (came - described.keys()) | (promised - came)
+    return [(str(response.request.url), response.status_code, name) for name in wrong]
 
 
 def template(path: str) -> str:
