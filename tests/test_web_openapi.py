@@ -175,6 +175,14 @@ async def test_models_of_one_name_stay_apart(served: Bench) -> None:
     assert sorted(map(sorted, options)) == [["colour", "inner"], ["size"]]
 
 
+async def test_each_schema_of_params_has_a_title_of_its_own(served: Bench) -> None:
+    """Generators name classes after titles, without what isn't a letter or a digit."""
+    schemas = (await document_of(served))["components"]["schemas"]
+    titles = [s["title"] for name, s in schemas.items() if name.startswith(("params", "Submit-"))]
+    plain = {re.sub("[^a-z0-9]", "", title.lower()) for title in titles}
+    assert len(plain) == len(titles) > 10
+
+
 async def test_a_runner_without_job_types_has_a_document_too() -> None:
     """Types are registered by import, and somebody may ask before."""
     app = create_app(JobRunner(), auth=None)

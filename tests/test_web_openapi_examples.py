@@ -83,7 +83,11 @@ async def served() -> AsyncIterator[Bench]:
             nothing: None,
             listed: Annotated[Any, WithJsonSchema({"type": ["null", "integer"]})],
             open: Annotated[Any, WithJsonSchema({"allOf": [True]})],
+            later: Annotated[
+                Any, WithJsonSchema({"anyOf": [{"type": "null"}, {"type": "integer"}]})
+            ],
             password: SecretStr = HIDDEN,
+            token: str = "hidden",
         ) -> None:
             pass
 
@@ -162,7 +166,8 @@ async def test_examples_show_what_a_schema_says(served: Bench) -> None:
     node = {"colour": "red", "others": []}
     assert found["models"]["params"] == {
         "node": node, "many": [node, node], "pair": [1, "text"], "either": 1, "anything": None,
-        "nothing": None, "listed": 1, "open": None,
+        "nothing": None,
+        "listed": 1, "open": None, "later": 1,
     }  # fmt: skip
 
 
