@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 from .batch_intake import BatchOutcome
-from .batch_views import BatchView, batch_view
+from .batch_views import BatchView, batch_view, too_late
 from .batches import Batch
 from .errors import JobGone, JobNotFinal, RequestError
 from .events import Event
@@ -131,10 +131,7 @@ class BatchHandle(Generic[T_co]):
             async with asyncio.timeout(check_seconds("timeout", timeout, zero=True)):
                 await self._batch.log.wait_closed()
         except TimeoutError:
-            raise TimeoutError(
-                f"{self._batch.ended} of the {self.total} jobs of batch {self.id} have ended after "
-                f"{timeout:g} s; the others go on"
-            ) from None
+            raise too_late(self.view(), timeout) from None
         return self.view()
 
     async def as_completed(self) -> AsyncIterator[BatchItem[T_co]]:

@@ -57,6 +57,15 @@ def batch_view(batch: Batch) -> BatchView:
     return BatchView.model_validate(_fields(batch))
 
 
+def too_late(batch: BatchView, timeout: float | None) -> TimeoutError:
+    """Return what a wait raises whose time is over before all of the jobs have ended."""
+    ended = batch.step.current if batch.step else 0
+    return TimeoutError(
+        f"{ended} of the {batch.total} jobs of batch {batch.batch_id} have ended after "
+        f"{timeout:g} s; the others go on"
+    )
+
+
 def batch_json(batch: Batch, *, links: Mapping[str, str]) -> bytes:
     """Return the batch as it stands now as JSON."""
     return to_json(_fields(batch) | {"links": links})

@@ -5,10 +5,12 @@ this module loads httpx2; `import jobrunner` doesn't.
 """
 
 from .client_async import JobClient
+from .client_batches import RemoteBatch, RemoteItem
 from .client_events import OnProgress, Progress
 from .client_jobs import ClientOptions, JobType, RemoteJob
 from .client_progress import progress_bar
 from .client_sync import SyncJobClient, SyncRemoteJob
+from .client_sync_batches import SyncRemoteBatch
 
 __all__ = [
     "ClientOptions",
@@ -16,8 +18,11 @@ __all__ = [
     "JobType",
     "OnProgress",
     "Progress",
+    "RemoteBatch",
+    "RemoteItem",
     "RemoteJob",
     "SyncJobClient",
+    "SyncRemoteBatch",
     "SyncRemoteJob",
     "progress_bar",
 ]

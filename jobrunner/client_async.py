@@ -1,37 +1,31 @@
 """The client: the runner's verbs, over HTTP."""
 
-import asyncio
-import secrets
 import ssl
-from collections.abc import AsyncGenerator, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Any, Literal, Self, Unpack
 
 import httpx2
 
-from .client_events import OnProgress, follow, progress_of_job, watch
-from .client_http import Http, Patience
+from .client_batching import BatchVerbs
+from .client_events import OnProgress, progress_of_job, watch
+from .client_http import Http
 from .client_jobs import (
     ClientOptions,
     JobIds,
-    JobList,
-    JobTypes,
     RemoteJob,
     RemoteJobs,
-    Types,
-    key_header,
     parse,
     path_of,
     submit_body,
 )
 from .client_waiting import until_all, until_final
-from .errors import InvalidOption, QueueFull, RunnerNotStarted, RunnerStopped, ServerProblem
-from .events import Event
+from .errors import InvalidOption
 from .limits import check_seconds
-from .views import JobPage, JobView, Waited
+from .views import JobView, Waited
 
 
-class JobClient:
+class JobClient(BatchVerbs):
     """Talks to a runner that is served over HTTP, with the runner's own verbs and errors.
 
     Use it as an async context manager, in one event loop. What fails on the way is tried again for
@@ -122,30 +116,12 @@ class JobClient:
             DuplicateJob: A job with the same concurrency key is live, and duplicates are rejected.
             ServerUnreachable: There was no answer.
         """
-        body = submit_body(type, params, options)
-        given = options.get("idempotency_key")
-        headers = {"Idempotency-Key": key_header(given or secrets.token_urlsafe(16))}
-        max_wait = check_seconds("max_wait", options.get("max_wait", 0.0), zero=True)
-        response = await self._take_turns(body, headers, max_wait)
+        body = submit_body(type, params or {}, options)
+        response = await self._submit("/jobs", body, options)
         outcome = response.headers.get("job-outcome", "created")
-        if outcome == "replayed" and given is None:
+        if outcome == "replayed" and "idempotency_key" not in options:
             outcome = "created"  # by a try of this call whose answer was lost
         return RemoteJob(self, parse(JobView, response).job_id, outcome=outcome)
-
-    async def _take_turns(
-        self, body: Mapping[str, Any], headers: Mapping[str, str], max_wait: float | None
-    ) -> httpx2.Response:
-        """Post a job, again while the queue is full and there is time."""
-        loop = asyncio.get_running_loop()
-        until = None if max_wait is None else loop.time() + max_wait
-        while True:
-            try:
-                return await self._http.call("POST", "/jobs", body=body, headers=headers)
-            except QueueFull as full:
-                left = full.retry_after if until is None else until - loop.time()
-                if left <= 0:
-                    raise
-                await asyncio.sleep(min(full.retry_after, left))
 
     async def submit_and_wait(
         self,
@@ -187,33 +163,6 @@ class JobClient:
         response = await self._http.call("GET", path_of(job_id), query=query, wait=wait)
         return parse(JobView, response)
 
-    async def list(
-        self,
-        *,
-        status: str | None = None,
-        type: str | None = None,
-        session_id: str | None = None,
-        batch_id: str | None = None,
-        limit: int = 50,
-        cursor: str | None = None,
-    ) -> JobPage:
-        """Return jobs, newest first.
-
-        Args:
-            status: Only jobs with this status; likewise the other filters.
-            limit: How many at most, 1 to 200.
-            cursor: `next_cursor` of the page before.
-
-        Raises:
-            InvalidOption: There is no such status, or the limit is below 1.
-            InvalidCursor: The cursor was not made by a runner.
-        """
-        filters = {"status": status, "type": type, "session_id": session_id, "batch_id": batch_id}
-        query = filters | {"limit": limit, "cursor": cursor}
-        given = {name: value for name, value in query.items() if value is not None}
-        page = parse(JobList, await self._http.call("GET", "/jobs", query=given))
-        return JobPage(page.jobs, page.next_cursor)
-
     async def wait(
         self,
         job_ids: Iterable[str],
@@ -247,18 +196,6 @@ class JobClient:
         if (ended := progress_of_job(job)) != last:
             on_progress(ended)
         return job
-
-    def events(self, job_id: str, after: int = 0) -> AsyncGenerator[Event, None]:
-        """Yield the job's events above number `after`, then what comes, until its end.
-
-        Each comes once and in order, over as many connections as it takes. Where events are no
-        longer kept, a `gap` event says which. The last one, `done`, has the result in its data.
-
-        Raises:
-            JobNotFound, JobGone: There is no such job any more.
-            ServerUnreachable: There was no answer for `retry_for` seconds.
-        """
-        return follow(self._http, path_of(job_id), after)
 
     async def cancel(self, job_id: str, note: str | None = None) -> JobView:
         """Ask a job to stop, and return it as it stands then; twice is the same as once.
@@ -303,17 +240,3 @@ class JobClient:
             JobNotFound, JobGone: There is no such job any more.
         """
         await self._http.call("DELETE", path_of(job_id))
-
-    async def types(self) -> Types:
-        """Return the server's job types, with the schemas of their params and results."""
-        return parse(JobTypes, await self._http.call("GET", "/types")).types
-
-    async def unready(self) -> str | None:
-        """Return why the server takes or starts no jobs; None when it does."""
-        try:
-            await self._http.call("GET", "/readyz", patience=Patience(0.0))
-        except (ServerProblem, RunnerNotStarted, RunnerStopped) as error:
-            if isinstance(error, ServerProblem) and error.status != 503:
-                raise
-            return str(error)
-        return None

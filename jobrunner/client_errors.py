@@ -15,9 +15,11 @@ CLASSES = {
 }
 """By code; not from `__subclasses__`, where a program's own classes would be, too."""
 CLASSES |= {"invalid-request": errors.InvalidOption, "invalid-query": errors.InvalidOption}
+RESTARTED = "A server that was restarted knows no job of before: they are in memory."
 NOTES = {
     "unauthorized": "The client takes the token as JobClient(url, token=...).",
-    "job-not-found": "A server that was restarted knows no job of before: they are in memory.",
+    "job-not-found": RESTARTED,
+    "batch-not-found": RESTARTED,
 }
 """What the client adds to what a server says, below the message."""
 IN_PARAMS = "#/params"

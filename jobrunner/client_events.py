@@ -34,20 +34,28 @@ OnProgress: TypeAlias = Callable[[Progress], object]
 """Called with each progress of a job; what it raises ends the wait, and not the job."""
 
 
-async def follow(http: Http, path: str, after: int) -> AsyncGenerator[Event, None]:
-    """Yield a job's events above number `after`, each once and in order, until its end.
+async def follow(
+    http: Http, path: str, after: int | None, *, endless: bool = False
+) -> AsyncGenerator[Event, None]:
+    """Yield a stream's events above number `after`, each once and in order, until its end.
 
     A connection that breaks is opened again after the last number that was read. That goes on for
     as long as the server has the job; where it has no answer, for as long as the client is patient.
 
+    Args:
+        path: Where the stream is.
+        after: None for what comes from now on.
+        endless: Whether it is of many jobs, so that the end of one isn't that of the stream.
+
     Raises:
         ServerUnreachable: There was no answer.
         JobNotFound, JobGone: The server has no such job, or no longer: it may have been restarted.
+        BatchNotFound, BatchGone: Likewise of a batch.
     """
     patience = Patience(http.retry_for)
     while True:
         try:
-            async with http.stream(f"{path}/stream", after=after) as response:
+            async with http.stream(path, after=after) as response:
                 if response.status_code == 204:  # all of it has been read
                     return
                 if not response.is_success:
@@ -58,16 +66,17 @@ async def follow(http: Http, path: str, after: int) -> AsyncGenerator[Event, Non
                 patience.connected()
                 # The server bounds an event: a result may be as large as it lets results be.
                 async for frame in EventSource(response, max_event_size=None):
+                    if frame.id.isdecimal():  # with many jobs it isn't the event's own number
+                        after = int(frame.id)
                     if (event := _event(frame)) is not None:
                         patience.heard()
-                        after = event.seq
                         yield event
-                        if event.type == "done":
+                        if event.type == "done" and not endless:
                             return
         except LOST as error:
             await patience.pause(http.unreachable(error))
         else:
-            await patience.pause(http.unreachable("the stream ended before the job did"))
+            await patience.pause(http.unreachable("the stream ended too early"))
 
 
 async def watch(
@@ -125,6 +134,7 @@ def _event(frame: ServerSentEvent) -> Event | None:
     if frame.event == "snapshot" or not frame.data:
         return None
     data: dict[str, Any] = from_json(frame.data)
+    data.pop("batch_id", None)  # who watches a batch knows it
     at = datetime.fromisoformat(data.pop("at")).timestamp()
     kind: Any = frame.event  # one that this version doesn't know is passed on as it is
-    return Event(data.pop("seq"), data.pop("job_id"), kind, at, data)
+    return Event(data.pop("seq"), data.pop("job_id", ""), kind, at, data)

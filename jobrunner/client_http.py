@@ -199,10 +199,12 @@ class Http:
             raise error
 
     @asynccontextmanager
-    async def stream(self, path: str, *, after: int) -> AsyncIterator[httpx2.Response]:
-        """Open an event stream that goes on after a number."""
+    async def stream(self, path: str, *, after: int | None) -> AsyncIterator[httpx2.Response]:
+        """Open an event stream that goes on after a number; None for what comes from now on."""
         self._check()
-        headers = {"Accept": "text/event-stream", "Last-Event-ID": str(after)}
+        headers = {"Accept": "text/event-stream"}
+        if after is not None:
+            headers["Last-Event-ID"] = str(after)
         timeout = httpx2.Timeout(self.timeout, read=SILENCE)
         async with self._client.stream("GET", path, headers=headers, timeout=timeout) as response:
             yield response

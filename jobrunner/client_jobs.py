@@ -10,11 +10,12 @@ from pydantic import BaseModel, ValidationError
 from .client_errors import not_a_job
 from .client_events import OnProgress
 from .client_http import json_of
-from .errors import InvalidOption, JobNotFound
+from .deliveries import DeliveryView
+from .errors import BatchNotFound, DeliveryNotFound, InvalidOption, JobNotFound, RequestError
 from .events import Event
 from .views import Frozen, JobView, check_completed
 
-JOB_ID = re.compile("[A-Za-z0-9_-]{1,200}")
+AN_ID = re.compile("[A-Za-z0-9_-]{1,200}")
 """What an id can be; another text would be another path."""
 M = TypeVar("M", bound=BaseModel)
 
@@ -74,6 +75,13 @@ class JobList(Frozen):
     """A page of them."""
     next_cursor: str | None
     """Where the next page begins."""
+
+
+class Deliveries(Frozen):
+    """Answer of `GET /jobs/{id}/deliveries`."""
+
+    deliveries: list[DeliveryView]
+    """The oldest first."""
 
 
 class JobTypes(Frozen):
@@ -182,6 +190,7 @@ class RemoteJob:
 
 RemoteJobs: TypeAlias = list[RemoteJob]
 Types: TypeAlias = list[JobType]
+DeliveryViews: TypeAlias = list[DeliveryView]
 
 
 def path_of(job_id: str) -> str:
@@ -190,13 +199,36 @@ def path_of(job_id: str) -> str:
     Raises:
         JobNotFound: No job can have that id.
     """
-    if not isinstance(job_id, str) or not JOB_ID.fullmatch(job_id):
-        raise JobNotFound(f"there is no job {job_id!r:.100}")
-    return f"/jobs/{job_id}"
+    return f"/jobs/{_checked(job_id, 'job', JobNotFound)}"
 
 
-def submit_body(type: str, params: Mapping[str, Any] | None, options: ClientOptions) -> Any:
-    """Return the body of `POST /jobs`.
+def batch_path(batch_id: str) -> str:
+    """Return where a batch is.
+
+    Raises:
+        BatchNotFound: No batch can have that id.
+    """
+    return f"/batches/{_checked(batch_id, 'batch', BatchNotFound)}"
+
+
+def delivery_path(job_id: str, delivery_id: str) -> str:
+    """Return where a webhook delivery of a job is.
+
+    Raises:
+        JobNotFound, DeliveryNotFound: None can have that id.
+    """
+    checked = _checked(delivery_id, "delivery", DeliveryNotFound)
+    return f"{path_of(job_id)}/deliveries/{checked}"
+
+
+def _checked(given: str, what: str, unknown: type[RequestError]) -> str:
+    if not isinstance(given, str) or not AN_ID.fullmatch(given):
+        raise unknown(f"there is no {what} {given!r:.100}")
+    return given
+
+
+def submit_body(type: str, params: Any, options: ClientOptions) -> dict[str, Any]:
+    """Return the body of `POST /jobs`, and of `POST /batches`.
 
     Raises:
         InvalidOption: There is no such option, or the type is no name.
@@ -209,7 +241,7 @@ def submit_body(type: str, params: Mapping[str, Any] | None, options: ClientOpti
             option=min(unknown),
         )
     given = {name: value for name, value in options.items() if name not in NOT_IN_BODY}
-    return {"type": type, "params": params or {}, **given}
+    return {"type": type, "params": params, **given}
 
 
 def key_header(key: str) -> str:

@@ -5,6 +5,7 @@ import math
 from collections.abc import Coroutine, Iterable, Sequence
 from typing import Any, Literal, Protocol
 
+from .batch_views import BatchView, too_late
 from .jobs import FINAL
 from .views import JobView, Waited
 
@@ -20,6 +21,12 @@ class Look(Protocol):
     def __call__(self, job_id: str, *, wait: int = 0) -> Coroutine[Any, Any, JobView]: ...
 
 
+class LookAtBatch(Protocol):
+    """Returns a batch at its end, or after `wait` seconds."""
+
+    def __call__(self, batch_id: str, *, wait: int = 0) -> Coroutine[Any, Any, BatchView]: ...
+
+
 async def until_final(look: Look, job_id: str, timeout: float | None) -> JobView:
     """Return a job at its end.
 
@@ -32,6 +39,22 @@ async def until_final(look: Look, job_id: str, timeout: float | None) -> JobView
     if job.status not in FINAL:
         raise TimeoutError(f"job {job_id} is still {job.status} after {timeout:g} s; it goes on")
     return job
+
+
+async def until_batch_final(look: LookAtBatch, batch_id: str, timeout: float | None) -> BatchView:
+    """Return a batch at its end.
+
+    Raises:
+        TimeoutError: Some of its jobs haven't ended after `timeout` seconds; they go on.
+    """
+    batch = await look(batch_id)
+    try:
+        async with asyncio.timeout(timeout):
+            while batch.finished_at is None:
+                batch = await look(batch_id, wait=LONGEST)
+    except TimeoutError:
+        raise too_late(batch, timeout) from None
+    return batch
 
 
 async def until_all(

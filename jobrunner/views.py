@@ -5,7 +5,7 @@ Neither is kept: a job that nobody looks at costs no validation and no encoding.
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, NoReturn
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic_core import from_json, to_json
@@ -142,18 +142,20 @@ def check_completed(job: JobView) -> None:
         JobCancelled: It was cancelled.
     """
     if job.status is JobStatus.CANCELLED:
-        note = f": {job.cancel_note}" if job.cancel_note else ""
-        raise JobCancelled(
-            f"job {job.job_id} was cancelled{note}",
-            job_id=job.job_id,
-            reason=job.cancel_reason or "user",
-        )
+        raise_cancelled(job.job_id, job.cancel_reason or "user", job.cancel_note)
     if job.error is not None:
-        raise JobFailed(
-            f"job {job.job_id} failed: {job.error.detail}",
-            job_id=job.job_id,
-            reason=job.error.reason,
-        )
+        raise_failed(job.job_id, job.error)
+
+
+def raise_cancelled(job_id: str, reason: str, note: str | None = None) -> NoReturn:
+    """Raise JobCancelled."""
+    said = f": {note}" if note else ""
+    raise JobCancelled(f"job {job_id} was cancelled{said}", job_id=job_id, reason=reason)
+
+
+def raise_failed(job_id: str, error: ErrorView) -> NoReturn:
+    """Raise JobFailed."""
+    raise JobFailed(f"job {job_id} failed: {error.detail}", job_id=job_id, reason=error.reason)
 
 
 def view(job: Job) -> JobView:

@@ -12,8 +12,10 @@ from jobrunner import JobCancelled, JobFailed, JobNotFound, JobRunner, WrongLoop
 from jobrunner.client import (
     ClientOptions,
     JobClient,
+    RemoteBatch,
     RemoteJob,
     SyncJobClient,
+    SyncRemoteBatch,
     SyncRemoteJob,
 )
 from jobrunner.web.api import SubmitBody
@@ -292,15 +294,22 @@ async def test_a_proxy_of_the_environment_is_not_asked_for_this_machine(
         assert await client.unready() is None
 
 
+TWINS = [
+    (JobClient, SyncJobClient),
+    (RemoteJob, SyncRemoteJob),
+    (RemoteBatch, SyncRemoteBatch),
+]
+
+
 def public(kind: type) -> dict[str, inspect.Signature]:
     return {
         name: inspect.signature(value)
-        for name, value in vars(kind).items()
-        if inspect.isfunction(value) and not name.startswith("_")
+        for name, value in inspect.getmembers(kind, inspect.isfunction)
+        if not name.startswith("_")
     }
 
 
-@pytest.mark.parametrize(("one", "other"), [(JobClient, SyncJobClient), (RemoteJob, SyncRemoteJob)])
+@pytest.mark.parametrize(("one", "other"), TWINS)
 def test_the_twins_have_the_same_verbs(one: type, other: type) -> None:
     """Moving a script into a service is adding `await`."""
     names = [public(one).keys(), public(other).keys()]
@@ -312,7 +321,23 @@ def test_the_twins_have_the_same_verbs(one: type, other: type) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["get", "list", "wait", "cancel", "retry", "retry_failed", "forget", "handle", "submit"]
+    "name",
+    [
+        "get",
+        "list",
+        "wait",
+        "cancel",
+        "retry",
+        "retry_failed",
+        "forget",
+        "handle",
+        "submit",
+        "submit_batch",
+        "batch",
+        "cancel_batch",
+        "deliveries",
+        "resend",
+    ],
 )
 def test_the_client_s_verbs_are_the_runner_s(name: str) -> None:
     """The same names and the same parameters, but for what only makes sense in process."""

@@ -21,7 +21,8 @@ ORDER = """
     worker control pool submit_options submission handles job_types lookup steering
     batch_views batch_intake batch_handles batching runner
     client_address client_errors client_http client_events client_progress client_waiting
-    client_jobs client_async client_sync web|client|tools server demo cli __main__ testing
+    client_jobs client_batches client_watching client_batching client_async client_bridge
+    client_sync_batches client_sync web|client|tools server demo cli __main__ testing
 """.split()
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names.split("|")}
 SOURCES = [pytest.param(p, id=str(p.relative_to(ROOT))) for p in FILES]
@@ -55,5 +56,5 @@ def test_imports_only_what_stands_before_it(path: Path) -> None:
 def test_the_client_imports_only_what_goes_over_the_wire() -> None:
     """Who talks to a server shouldn't load one."""
     files = {layer(p): p for p in FILES if layer(p).startswith("client")}
-    known = {"errors", "limits", "events", "jobs", "views", *files}
+    known = {"errors", "limits", "events", "jobs", "views", "batch_views", "deliveries", *files}
     assert [name for path in files.values() for name in imports(path) if name not in known] == []

@@ -1,0 +1,78 @@
+"""From a thread without a loop to the asynchronous client, in a thread with one."""
+
+import os
+import threading
+import weakref
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
+from concurrent.futures import Future
+from contextlib import AbstractAsyncContextManager, ExitStack, contextmanager
+from typing import Any, TypeVar
+
+from anyio.from_thread import start_blocking_portal
+
+from .client_http import CLOSED
+from .errors import UsageError
+
+T = TypeVar("T")
+CLEAN_UP = 5.0
+"""Seconds that a call which was interrupted has to close its connection."""
+
+
+class Bridge:
+    """A thread with an event loop, in which a client lives until `close`.
+
+    Args:
+        client: Entered there at once, and left at the end.
+    """
+
+    def __init__(self, client: AbstractAsyncContextManager[Any]) -> None:
+        self._process = os.getpid()
+        stack = ExitStack()
+        self._portal = stack.enter_context(start_blocking_portal(name="jobrunner client"))
+        stack.enter_context(self._portal.wrap_async_context_manager(client))
+        # Also at the interpreter's exit: later nobody could wait for the thread any more.
+        self._close = weakref.finalize(self, stack.close)
+
+    def close(self) -> None:
+        """Leave the client and end the thread; twice is the same as once."""
+        self._close()
+
+    def call(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Do the work there, and return what comes of it."""
+        with self.running(work) as ended:
+            return ended.result()
+
+    def iterate(self, feed: AsyncGenerator[T, None]) -> Iterator[T]:
+        """Yield what comes; whoever stops early closes the feed."""
+        none = object()
+
+        async def next_one() -> T | object:
+            return await anext(feed, none)
+
+        try:
+            while (one := self.call(next_one)) is not none:
+                yield one  # type: ignore[misc]  # it isn't the object that stands for the end
+        finally:
+            self.call(feed.aclose)
+
+    @contextmanager
+    def running(self, work: Callable[[], Coroutine[Any, Any, T]]) -> "Iterator[Future[T]]":
+        """Do the work in the client's thread; leaving the block early, as by Ctrl-C, ends it."""
+        if os.getpid() != self._process:
+            raise UsageError("the client's thread isn't in this process: make a client in each")
+        if not self._close.alive:
+            raise UsageError(CLOSED)
+        over = threading.Event()
+
+        async def run() -> T:
+            try:
+                return await work()
+            finally:
+                over.set()
+
+        ended = self._portal.start_task_soon(run)
+        try:
+            yield ended
+        finally:
+            if ended.cancel():  # it hasn't ended
+                over.wait(CLEAN_UP)
