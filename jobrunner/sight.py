@@ -16,7 +16,6 @@ import contextlib
 import math
 import os
 import sys
-import sysconfig
 import threading
 import time
 import weakref
@@ -169,5 +168,5 @@ def _is_standard(file: str) -> bool:
 _STEP = asyncio.Handle._run.__code__
 _BELOW = {"asyncio.runners", "uvloop"}
 """Modules whose functions run a loop that has no Python frame of its own."""
-_STANDARD = (os.path.join(sysconfig.get_path("stdlib"), ""), "<frozen ")
+_STANDARD = (os.path.join(os.path.dirname(os.__file__), ""), "<frozen ")
 _PACKAGE = os.path.join(os.path.dirname(__file__), "")
