@@ -35,8 +35,8 @@ logger = logging.getLogger("jobrunner.worker")
 
 
 _Task: Any = asyncio.Task  # of 3.12, where it has `eager_start`
-EAGER = sys.version_info >= (3, 12)
-"""Whether a task can make its first step at once, without a turn of the loop before it."""
+_AT_ONCE = {"eager_start": True} if sys.version_info >= (3, 12) else {}
+"""Has a task make its first step at once, without a turn of the loop before it."""
 
 
 class Workers:
@@ -151,10 +151,11 @@ class Workers:
         job, loop = attempt.job, self._loop
         assert job.context is not None, "a job that isn't final has its context"
         context, run = job.context.copy(), self._run(attempt)
-        if EAGER and loop.get_task_factory() is None:
-            attempt.task = _Task(run, loop=loop, name=job.id, context=context, eager_start=True)
+        if loop.get_task_factory() is None:
+            attempt.task = _Task(run, loop=loop, name=job.id, context=context, **_AT_ONCE)
         else:
             attempt.task = loop.create_task(run, name=job.id, context=context)
+        if not attempt.begun:  # pragma: no branch  # on 3.12 it has
             self._look_soon(attempt)
 
     def _look_soon(self, attempt: Attempt) -> None:
@@ -180,7 +181,7 @@ class Workers:
         logger.critical("a fault of the runner's own has struck job %s", job.id, exc_info=fault)
         if (attempt := self.attempts.get(job.id)) is not None:
             self._release(attempt)
-        if not job.log.closed:
+        if not job.log.closed:  # pragma: no branch  # what comes after the end is guarded itself
             self._endings.lost(job, "a fault of the runner's own; its traceback is in the log")
         if not isinstance(fault, Exception):
             raise fault  # the loop knows what to do with a KeyboardInterrupt

@@ -1,6 +1,7 @@
 """The pool: as many jobs at once as it has workers, more, fewer, and none when it stops."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -39,6 +40,36 @@ async def test_no_more_jobs_run_than_there_are_workers(workers: int) -> None:
         await submit_many(runner, 7)
         await runner.drain()
     assert gauge.most == workers
+
+
+@virtual_time
+async def test_a_large_pool_is_filled_in_several_turns() -> None:
+    """Who begins hundreds of jobs in one step would hold up everybody else."""
+    runner = JobRunner(workers=250, now=unix_now)
+    gauge = Gauge(runner)
+    async with runner:
+        await submit_many(runner, 300)
+        await asyncio.sleep(1.0)
+        assert gauge.running == 250
+        await runner.drain()
+
+
+@virtual_time
+async def test_a_loop_s_own_kind_of_task_is_used() -> None:
+    """Who gives the loop a task factory wants it for all tasks."""
+    made: list[asyncio.Task[Any]] = []
+
+    def factory(loop: asyncio.AbstractEventLoop, coro: Any, **options: Any) -> Any:
+        made.append(asyncio.Task(coro, loop=loop, **options))
+        return made[-1]
+
+    asyncio.get_running_loop().set_task_factory(factory)
+    runner = JobRunner(workers=2, now=unix_now)
+    Gauge(runner)
+    async with runner:
+        jobs = await submit_many(runner, 3)
+        await runner.drain()
+    assert {job.id for job in jobs} <= {task.get_name() for task in made}
 
 
 @virtual_time
