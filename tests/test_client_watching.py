@@ -2,14 +2,22 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
 from typing import NamedTuple
 
 import pytest
 import pytest_asyncio
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
-from jobrunner import DeliveryNotFound, Event, InvalidOption, JobContext, JobNotFound, ServerProblem
+from jobrunner import (
+    DeliveryNotFound,
+    Event,
+    InvalidOption,
+    JobContext,
+    JobNotFound,
+    ServerProblem,
+    ServerUnreachable,
+)
 from jobrunner.client import JobClient, SyncJobClient
 from tests.cutting import cutting
 from tests.receiving import Receiver
@@ -21,8 +29,18 @@ IN_LOOP = pytest.mark.asyncio(loop_scope="module")
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def served() -> AsyncIterator[Bench]:
     """One server for the file: each test has jobs of its own."""
-    async with bench(workers=20, webhooks=Receiver().webhooks()) as served:
+    async with bench(workers=20) as served:
         yield served
+
+
+@asynccontextmanager
+async def telling() -> AsyncIterator[tuple[Bench, str]]:
+    """A server whose webhooks have a receiver, and a job that it was told of."""
+    receiver = Receiver()
+    async with bench(webhooks=receiver.webhooks()) as served:
+        job_id = await served.finished("echo")
+        await receiver.first()
+        yield served, job_id
 
 
 @IN_LOOP
@@ -111,10 +129,12 @@ async def test_a_log_from_elsewhere_is_an_error() -> None:
 
 
 @IN_LOOP
-async def test_deliveries_are_seen_and_sent_again(served: Bench) -> None:
+async def test_deliveries_are_seen_and_sent_again() -> None:
     """As the runner has them; another id is none."""
-    async with JobClient(served.url, token=served.token) as client:
-        job_id = await served.finished("echo")
+    async with (
+        telling() as (served, job_id),
+        JobClient(served.url, token=served.token) as client,
+    ):
         (seen,) = await client.deliveries(job_id)
         (local,) = await served.runner.deliveries(job_id)
         assert (seen.delivery_id, seen.event, seen.url) == (
@@ -129,23 +149,37 @@ async def test_deliveries_are_seen_and_sent_again(served: Bench) -> None:
             await client.deliveries("job_never")
 
 
+@IN_LOOP
+async def test_a_resend_whose_answer_was_lost_is_not_made_again() -> None:
+    """It could send the webhook twice; whoever wants that asks once more."""
+    async with telling() as (served, job_id), cutting(served.url, [30]) as proxy:
+        (seen,) = await served.runner.deliveries(job_id)
+        async with JobClient(proxy.url, token=served.token) as client:
+            with pytest.raises(ServerUnreachable):
+                await client.resend(job_id, seen.delivery_id)
+        assert proxy.requests == 1
+
+
 class Elsewhere(NamedTuple):
     """A server in a thread of its own, and a client of it."""
 
     portal: BlockingPortal
     bench: Bench
     client: SyncJobClient
+    receiver: Receiver
+    """Is told of the jobs that have a webhook."""
 
 
 @pytest.fixture(scope="module")
 def there() -> Iterator[Elsewhere]:
     """One server for the tests without a loop."""
+    receiver = Receiver()
     with (
         start_blocking_portal() as portal,
-        portal.wrap_async_context_manager(bench(webhooks=Receiver().webhooks())) as served,
+        portal.wrap_async_context_manager(bench(webhooks=receiver.webhooks(url=None))) as served,
         SyncJobClient(served.url, token=served.token) as client,
     ):
-        yield Elsewhere(portal, served, client)
+        yield Elsewhere(portal, served, client, receiver)
 
 
 def test_a_script_has_batches_too(there: Elsewhere) -> None:
@@ -164,8 +198,9 @@ def test_a_script_has_batches_too(there: Elsewhere) -> None:
 
 def test_a_script_sees_what_jobs_said_and_where_it_was_told(there: Elsewhere) -> None:
     """Logs, deliveries and the events of all jobs, which it may leave at any time."""
-    job = there.client.submit("say", {"texts": ["a"]})
+    job = there.client.submit("say", {"texts": ["a"]}, webhook_url="https://192.0.2.1/hook")
     job.wait()
+    there.portal.call(there.receiver.first)
     assert there.client.logs(job.id) == "a"
     (delivery,) = there.client.deliveries(job.id)
     sent = there.client.resend(job.id, delivery.delivery_id)
