@@ -214,3 +214,15 @@ async def test_request_headers_stand_where_they_count(served: Bench) -> None:
         "streamBatch": {"Last-Event-ID"},
         "streamJobs": {"Last-Event-ID"},
     }
+
+
+async def test_no_example_of_an_idempotency_key(served: Bench) -> None:
+    """Tools send the examples that they find, and the second request would be refused."""
+    keys = [
+        each
+        for operation in await operations(served)
+        for each in operation.get("parameters", [])
+        if each["name"] == "Idempotency-Key"
+    ]
+    assert len(keys) == 2
+    assert [each for each in keys if {"example", "examples"} & each.keys()] == []

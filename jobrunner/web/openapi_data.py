@@ -22,11 +22,11 @@ def query(name: str, description: str, **schema: Any) -> dict[str, Any]:
     }
 
 
-def header(name: str, description: str, example: str, **schema: Any) -> dict[str, Any]:
+def header(name: str, description: str, example: str | None, **schema: Any) -> dict[str, Any]:
     """Return a header of the request."""
     schema = {"type": "string"} | schema
     given = {"name": name, "in": "header", "description": description, "schema": schema}
-    return given | {"example": example}
+    return given if example is None else given | {"example": example}
 
 
 def _answered(
@@ -89,7 +89,7 @@ PREFER = header("Prefer", "`wait=N` waits up to N seconds for the job's end (RFC
 IDEMPOTENCY_KEY = header(
     "Idempotency-Key",
     "A text of your own: a second request with the same key gets what the first one made.",
-    '"7c9e6679-7425-40de-944b-e07fc1f90ae7"',
+    None,  # whoever sends the document's own would find somebody else's request
     minLength=1,
 )
 TRACEPARENT = header(
