@@ -11,7 +11,7 @@ from .batches import Batch
 from .errors import JobGone, JobNotFinal, RequestError
 from .events import Event
 from .handlers import Handler
-from .jobs import Job, JobStatus
+from .jobs import FINAL, Job, JobStatus
 from .limits import check_seconds
 from .views import JobView, check_completed, view
 
@@ -63,9 +63,10 @@ class BatchItem(Generic[T_co]):
         """
         if self.job is None:
             raise JobGone(f"job {self.job_id} has ended and is no longer kept")
-        check_completed(self.job)
-        if self._raw is None:
+        if self.status not in FINAL:  # one that is tried again has an error, too
             raise JobNotFinal(f"job {self.job_id} is {self.status}; it has no result yet")
+        check_completed(self.job)
+        assert self._raw is not None, "a completed job has its result"
         value: T_co = self._handler.load_result(self._raw)
         return value
 

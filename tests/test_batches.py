@@ -133,6 +133,23 @@ async def test_results_are_partial_while_it_runs() -> None:
 
 
 @virtual_time
+async def test_what_is_tried_again_has_not_failed() -> None:
+    """Its last error is there to be seen, and is no end."""
+    async with make_runner() as runner:
+
+        @runner.job(retry=RetryPolicy(max_attempts=2))
+        async def flaky() -> None:
+            raise RetryableError("not yet", retry_after=60.0)
+
+        batch = await runner.submit_batch(flaky, [{}])
+        await asyncio.sleep(1.0)
+        [item] = await batch.results()
+        assert item.job is not None and item.job.error is not None
+        with pytest.raises(JobNotFinal, match="is retrying; it has no result yet"):
+            item.result()
+
+
+@virtual_time
 async def test_the_wait_for_a_batch_ends_with_its_time() -> None:
     """Only the wait has ended; the jobs go on."""
     async with running(workers=1) as runner:
