@@ -71,9 +71,9 @@ class WorkerPool:
         Takes `timeout + grace` at most, whatever the handlers do.
         """
         self._running = False
-        if not await self._workers.emptied(timeout):
-            self.interrupt()
-            await self._workers.emptied(grace)
+        await self._workers.emptied(timeout)
+        self.interrupt()
+        await self._workers.emptied(grace)
 
     def interrupt(self) -> None:
         """Ask all attempts to end for a shutdown."""

@@ -115,14 +115,13 @@ class Workers:
             text = f"blocked the event loop for {blockage.seconds:.2g} s"
             self._store.save(attempt.job, "log", {"text": text, "fields": fields})
 
-    async def emptied(self, timeout: float) -> bool:
-        """Wait until nothing runs, `timeout` seconds at most; return whether nothing does."""
+    async def emptied(self, timeout: float) -> None:
+        """Wait until nothing runs, `timeout` seconds at most."""
         if self.attempts:
             self._emptied = asyncio.Event()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(timeout):
                     await self._emptied.wait()
-        return not self.attempts
 
     def begin(self, job: Job) -> None:
         """Start an attempt at `job`."""
