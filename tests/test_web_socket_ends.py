@@ -225,10 +225,12 @@ async def test_s1_a_stop_tells_every_socket_the_end() -> None:
         job = await runner.submit("hold", {"key": "k"}, session_id="s")
         await gates["k reached"].wait()
         async with (
+            connect(server.url) as kept_alive,
             socket(server.url, f"/jobs/{job.id}/ws", server.token) as one,
             socket(server.url, "/ws/s", server.token) as all_of,
             socket(server.url, "/ws/quiet", server.token) as quiet,
         ):
+            assert (await kept_alive.get("/healthz")).status_code == 200
             for opened in (one, all_of):
                 await opened.hear_until("status")
             server.stop()

@@ -225,6 +225,27 @@ async def test_a_bad_frame_is_told_so_and_ends_nothing(served: Bench) -> None:
         assert told((await opened.rest())[0]) == [("job_complete", 3)]
 
 
+async def test_a_session_s_socket_has_to_be_told_which_job_is_meant(served: Bench) -> None:
+    """It has many: a cancel that names none stops none of them."""
+    async with socket(served.url, "/ws/of-many", served.token) as opened:
+        for op in ({"op": "cancel"}, {"op": "input", "question_id": "q", "value": 1}):
+            await opened.say(**op)
+            [*_, error] = await opened.hear_until("error")
+            assert (error["code"], op["op"] in error["detail"]) == ("invalid-frame", True)
+            assert "job_id" in error["detail"]
+
+
+async def test_a_session_can_be_subscribed_to_anew(served: Bench) -> None:
+    """A page that has lost its state asks for all of it again, over the socket that it has."""
+    await served.runner.submit("hold", {"key": "anew"}, session_id="anew")
+    await served.gates["anew reached"].wait()
+    async with socket(served.url, "/ws/anew", served.token) as opened:
+        first = await opened.hear()
+        await opened.say(op="subscribe")
+        assert (await opened.hear_until("snapshot"))[-1]["job"] == first["job"]
+    served.gates["anew"].set()
+
+
 async def test_who_sends_too_much_is_cut_off(served: Bench) -> None:
     """Each frame costs work here; a thousand at once is more than any page has to say."""
     job_id = await served.held("ws flood")
