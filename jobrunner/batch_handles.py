@@ -163,7 +163,8 @@ class BatchHandle(Generic[T_co]):
     async def events(self, after: int = 0) -> AsyncIterator[Event]:
         """Yield the batch's events above number `after`, then what comes, until its end.
 
-        `item` is the end of a job, with its `index` and `status`, and the `reason` of a failure;
+        `item` is the end of a job, with its `index` and `status`, and the `reason` if it failed or
+        was cancelled;
         `progress` is that of all jobs, and `done` comes last. The log keeps them all.
         """
         self._check_loop()

@@ -5,9 +5,8 @@ idempotency key to the last job, so that nothing can come in between (Q1).
 """
 
 import asyncio
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, Literal, NamedTuple, TypeAlias, cast
 
 from .batches import Batch
@@ -20,6 +19,7 @@ from .errors import (
     PayloadTooLarge,
     QueueFull,
 )
+from .fingerprints import fingerprint
 from .handlers import Handler
 from .jobs import Job
 from .limits import check_count, check_seconds
@@ -39,6 +39,8 @@ class Item(NamedTuple):
 
     arguments: Mapping[str, Any]
     raw: bytes
+    request: bytes
+    """What to know them by if they come again, secrets included; `raw` where there are none."""
     concurrency_key: str | None
 
 
@@ -138,10 +140,11 @@ class BatchIntake(Intake):
         if not isinstance(params, Mapping):
             fault: ParamProblem = {"detail": "this must be an object", "pointer": "#"}
             raise InvalidParams(f"params are {params!r:.60}; give a dict", [fault])
-        arguments, raw = self._validate(handler, params)
+        keyed = fields.get("idempotency_key") is not None
+        arguments, raw, request = self._validate(handler, params, keyed=keyed)
         own = cast(Fields, dict(fields))
         set_key(own, handler, arguments)
-        return Item(arguments, raw, own.get("concurrency_key"))
+        return Item(arguments, raw, request, own.get("concurrency_key"))
 
     def _check_size(self, handler: Handler, items: Sequence[Item]) -> None:
         """Refuse what there will never be room for; waiting for it would be for ever."""
@@ -170,7 +173,7 @@ class BatchIntake(Intake):
         self._check_open()
         checked = self._checked(handler, options)
         key, owner = checked.fields.get("idempotency_key"), checked.fields.get("owner")
-        request = b"" if key is None else _digest(handler.name, items)
+        request = b"" if key is None else _fingerprint(handler.name, items)
         if key is not None and (known := self._known_batch(key, owner, request)) is not None:
             return known, "replayed"
         rivals = self._rivals_of(handler, items, checked)
@@ -253,12 +256,8 @@ def _size(items: Sequence[Item]) -> int:
     return sum(len(item.raw) for item in items)
 
 
-def _digest(type: str, items: Sequence[Item]) -> bytes:
-    """Return what two requests share only when type and params are the same."""
-    digest = hashlib.sha256(type.encode())
-    for item in items:
-        digest.update(b"\0" + item.raw)  # JSON has no such byte
-    return digest.digest()
+def _fingerprint(type: str, items: Sequence[Item]) -> bytes:
+    return fingerprint(chain((type.encode(),), (item.request for item in items)))
 
 
 def _placed(index: int, error: InvalidParams) -> list[ParamProblem]:

@@ -83,7 +83,7 @@ def batch_event_json(batch: Batch, event: Event, job: Job | None) -> bytes:
     fields["job_id"] = event.job_id
     if job is None:
         return to_json(fields)
-    head = to_json(fields | {"error": error_fields(job.error)})
+    head = to_json(fields | {"error": error_fields(job.error), "cancel_note": job.cancel_note})
     return b'%b,"result":%b}' % (head[:-1], job.result or b"null")
 
 

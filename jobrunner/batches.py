@@ -86,7 +86,7 @@ class Batch:
 
         Args:
             number: The job's number.
-            end: Its status, and the reason of its failure.
+            end: Its status, and why it failed or who had it cancelled.
             at: When, in unix seconds.
         """
         before = self.progress

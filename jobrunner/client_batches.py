@@ -42,6 +42,10 @@ class RemoteItem:
     """Why it failed; None when it didn't, or is no longer kept."""
     kept: bool = True
     """Whether the server still had its result or error."""
+    reason: str | None = None
+    """Why it failed, or who had it cancelled: user, parent, superseded, ..."""
+    note: str | None = None
+    """What was said when it was cancelled; None when it is no longer kept."""
     _result: Any = None
 
     def result(self) -> Any:
@@ -58,7 +62,7 @@ class RemoteItem:
         if self.status not in FINAL:
             raise JobNotFinal(f"job {self.job_id} is {self.status}; it has no result yet")
         if self.status is JobStatus.CANCELLED:
-            raise_cancelled(self.job_id, "user")
+            raise_cancelled(self.job_id, self.reason or "user", self.note)
         if self.error is not None:
             raise_failed(self.job_id, self.error)
         return self._result
@@ -191,5 +195,7 @@ def _item(event: Event) -> RemoteItem:
         JobStatus(data["status"]),
         None if error is None else ErrorView.model_validate(error),
         "result" in data,  # which is there, null too, for as long as the job is
+        data.get("reason"),
+        data.get("cancel_note"),
         data.get("result"),
     )

@@ -21,8 +21,8 @@ from .timers import Timer, Timers
 Entry: TypeAlias = tuple[float, int, Job]
 """Rank, number, job: as the queue orders them."""
 Call: TypeAlias = Callable[[Entry], None]
-Key: TypeAlias = tuple[Literal["key", "batch"], str]
-"""A concurrency key, or the id of a batch."""
+Key: TypeAlias = tuple[Literal["key", "batch"], str, str | None]
+"""A concurrency key and its owner's name, or the id of a batch and that of its owner."""
 
 
 class Bound(Protocol):
@@ -201,9 +201,9 @@ class TypeGates:
 
     def _keys_of(self, job: Job) -> Iterator[tuple[Key, int]]:
         if job.concurrency_key is not None:
-            yield ("key", job.concurrency_key), self._per_key
+            yield ("key", job.concurrency_key, job.owner), self._per_key
         if (batch := job.batch) is not None and batch.max_in_flight is not None:
-            yield ("batch", batch.id), batch.max_in_flight
+            yield ("batch", batch.id, job.owner), batch.max_in_flight
 
     def _forget_keys(self, job: Job) -> None:
         """A key that nobody holds or waits for costs nothing."""

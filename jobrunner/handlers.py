@@ -20,11 +20,13 @@ from .errors import (
     ParamProblem,
     UnknownJobType,
 )
+from .fingerprints import secrets_in
 from .options import TypeOptions
-from .redaction import Redaction, mark_secrets
+from .redaction import MASK, Redaction, mark_secrets
 from .results import check_readable, dump_result
 
 Function = Callable[..., Any]
+_MASKED = to_json(MASK)
 IMMUTABLE = (str, int, float, bool, bytes, type(None), Enum)
 
 
@@ -66,23 +68,43 @@ class Handler:
         Raises:
             InvalidParams: They don't fit the signature; says where.
         """
+        return self.examine(params)[:2]
+
+    def examine(
+        self, params: Mapping[str, Any], *, keyed: bool = False
+    ) -> tuple[dict[str, Any], bytes, bytes]:
+        """Return what `validate` does, and what to know the params by if they come again.
+
+        Args:
+            keyed: Whether the latter will be asked for; it has all secrets in it, so it is for a
+                fingerprint and not to be kept. Where there are none, it is the JSON.
+
+        Raises:
+            InvalidParams: They don't fit the signature; says where.
+        """
         if self.params is None:
             if params:
                 raise InvalidParams(_listing(self.name, [_unknown(name) for name in params]),
                                     [_unknown(name) for name in params])  # fmt: skip
-            return {}, b"{}"
+            return {}, b"{}", b"{}"
         try:
             given = dict(params) if isinstance(params, Mapping) else params
             arguments = self.params.validator.validate_python(given)
             raw = self.params.serializer.to_json(arguments, by_alias=True, round_trip=True)
             check_readable(raw)
             shown = raw if self.redaction is None else self.redaction.in_json(raw)
-            return vars(arguments), shown
+            secret = keyed and (self.redaction is not None or _MASKED in raw)
+            return vars(arguments), shown, self._whole(arguments, raw) if secret else shown
         except ValidationError as error:
             problems = [_problem(line, params) for line in error.errors(include_url=False)]
             raise InvalidParams(_listing(self.name, problems), problems) from None
         except (PydanticSerializationError, ValueError) as error:
             raise InvalidParams(f"the params of {self.name!r} can't be kept: {error}") from None
+
+    def _whole(self, arguments: Any, raw: bytes) -> bytes:
+        assert self.params is not None, "there are params to look into"
+        hidden = secrets_in(self.params.serializer.to_python(arguments))
+        return b"\0".join([raw, *hidden])
 
     def given(self, raw: bytes) -> dict[str, Any]:
         """Return kept params as they can be given again: without defaults, which may not fit."""

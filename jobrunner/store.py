@@ -4,7 +4,6 @@ A job is a record for as long as it is live, and is packed when it ends. Who hol
 goes on reading that one; who asks for the job gets a record that is like it, and not the same.
 """
 
-import hashlib
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, TypeAlias
@@ -12,6 +11,7 @@ from typing import Any, NamedTuple, TypeAlias
 from .batches import Batch, Batches
 from .errors import BatchGone, BatchNotFound, JobGone, JobNotFinal, JobNotFound
 from .events import EventLog, EventType, make_event
+from .fingerprints import fingerprint
 from .jobs import Job, JobStatus
 from .limits import Retention
 from .listing import LATE, Listing
@@ -147,8 +147,11 @@ class JobStore:
             self._end_in_batch(job, job.batch)
 
     def _end_in_batch(self, job: Job, batch: Batch) -> None:
-        end = {"status": job.status, "reason": job.error and job.error.reason}
-        batch.job_ended(job.number, job.id, end, job.updated_at)
+        cancelled = job.status is JobStatus.CANCELLED
+        reason = job.cancel_reason if cancelled else job.error and job.error.reason
+        batch.job_ended(
+            job.number, job.id, {"status": job.status, "reason": reason}, job.updated_at
+        )
         if batch.is_final:
             self.batches.end(batch)
             self.batches.prune()
@@ -227,20 +230,22 @@ class JobStore:
         return None if job_id is None else self.get(job_id)
 
     def join(self, key: str, job: Job, request: bytes) -> None:
-        """Have an idempotency key lead to a job that another request has made.
+        """Have an idempotency key lead to a job whose params aren't the whole of the request.
+
+        Another request has made it, or the params had secrets.
 
         Args:
             request: The params of the request with this key, to know it by.
         """
         own = _key(key, job.owner)
         self._keys[own] = job.id
-        self._joined.setdefault(job.id, {})[own] = _digest(request)
+        self._joined.setdefault(job.id, {})[own] = fingerprint((request,))
 
-    def is_request(self, key: str, job: Job, type: str, params: bytes) -> bool:
+    def is_request(self, key: str, job: Job, type: str, request: bytes) -> bool:
         """Return whether the request that brought this idempotency key to `job` was the same."""
         if (digest := self._joined.get(job.id, {}).get(_key(key, job.owner))) is not None:
-            return (job.type, digest) == (type, _digest(params))
-        return (job.type, job.params) == (type, params)
+            return (job.type, digest) == (type, fingerprint((request,)))
+        return (job.type, job.params) == (type, request)
 
     def live_with_key(self, type: str, key: str, owner: str | None = None) -> dict[str, Job]:
         """Return an owner's live jobs of the type with a concurrency key, in order of submission.
@@ -362,7 +367,7 @@ class JobStore:
             if self._keys.get(own) == job_id:
                 del self._keys[own]
         for key in self._joined.pop(job_id, ()):
-            del self._keys[key]
+            self._keys.pop(key, None)
         if job.retry_of is not None:
             self._retries[job.retry_of] -= 1
             if not self._retries[job.retry_of]:
@@ -382,7 +387,3 @@ class JobStore:
 
 def _key(key: str, owner: str | None) -> Key:
     return key if owner is None else (owner, key)
-
-
-def _digest(params: bytes) -> bytes:
-    return hashlib.sha256(params).digest()

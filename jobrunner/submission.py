@@ -159,15 +159,15 @@ class Intake:
         """
         now = self._now()
         checked = check_submit(options, handler.options, self._timeout, self._limits, now)
-        arguments, raw = self._validate(handler, params)
         key, owner = checked.fields.get("idempotency_key"), checked.fields.get("owner")
-        if key is not None and (known := self._known(key, owner, handler, raw)) is not None:
+        arguments, raw, whole = self._validate(handler, params, keyed=key is not None)
+        if key is not None and (known := self._known(key, owner, handler, whole)) is not None:
             return known, "replayed"
         set_key(checked.fields, handler, arguments)
         rivals = self._rivals(checked, handler)
         if checked.on_duplicate == "join" and (joined := _going_on(rivals)) is not None:
             if key is not None:
-                self._store.join(key, joined, raw)
+                self._store.join(key, joined, whole)
             return joined, "joined"
         if rivals and checked.on_duplicate == "reject":
             raise duplicate(next(reversed(rivals.values())))
@@ -179,6 +179,8 @@ class Intake:
             self._control.cancel(rival, "superseded")
         job = self._job(handler, raw, arguments, checked.fields, now, retry_of)
         self._store.add(job, {"status": job.status, "attempt": 0})
+        if key is not None and whole != raw:
+            self._store.join(key, job, whole)
         self._control.set_alarms(job, expires=checked.expires, delay=checked.delay)
         self._queue.put(job, delay=checked.delay)
         return job, outcome
@@ -227,18 +229,18 @@ class Intake:
         return self.accept(handler, given, options, retry_of=job.id, behind=behind)[0]
 
     def _validate(
-        self, handler: Handler, params: Mapping[str, Any]
-    ) -> tuple[Mapping[str, Any], bytes]:
-        arguments, raw = handler.validate(params)
+        self, handler: Handler, params: Mapping[str, Any], *, keyed: bool
+    ) -> tuple[Mapping[str, Any], bytes, bytes]:
+        arguments, raw, whole = handler.examine(params, keyed=keyed)
         if len(raw) > self._limits.max_params:
             raise PayloadTooLarge(
                 f"the params are {len(raw)} bytes of JSON; the limit is {self._limits.max_params}"
             )
-        return arguments, raw
+        return arguments, raw, whole
 
-    def _known(self, key: str, owner: str | None, handler: Handler, params: bytes) -> Job | None:
+    def _known(self, key: str, owner: str | None, handler: Handler, request: bytes) -> Job | None:
         job = self._store.by_key(key, owner)
-        if job is not None and not self._store.is_request(key, job, handler.name, params):
+        if job is not None and not self._store.is_request(key, job, handler.name, request):
             raise IdempotencyKeyReused(
                 f"the idempotency key {key!r} came before, with another type or other params, "
                 f"for job {job.id}; make a new key for a new job"

@@ -75,7 +75,7 @@ async def test_the_events_are_those_of_the_runner(served: Bench, client: JobClie
         dict(e.data) for e in local if e.type != "item"
     ]
     first = next(e for e in remote if e.type == "item")
-    assert {"index", "status", "reason", "error", "result"} == first.data.keys()
+    assert {"index", "status", "reason", "error", "cancel_note", "result"} == first.data.keys()
     assert [e.seq async for e in batch.events(after=remote[-2].seq)] == [remote[-1].seq]
 
 
@@ -87,6 +87,29 @@ async def test_a_failure_is_one_of_the_results(client: JobClient) -> None:
         one.result()
     assert (failed.value.job_id, failed.value.reason) == (one.job_id, "error")
     assert two.error is not None and "two" in two.error.detail
+
+
+async def test_who_had_a_job_cancelled_is_told_as_in_process(
+    served: Bench, client: JobClient
+) -> None:
+    """By a user, with what they said, or because another job took its place."""
+    by_user = await client.submit_batch("hold", [{"key": "cancelled by a user"}])
+    await by_user.cancel("too slow")
+    replaced = await client.submit_batch("hold", [{"key": "replaced"}])
+    handle = served.runner.batch(replaced.id)
+    await served.runner.cancel(handle.job_ids[0], "a newer one", reason="superseded")
+    for batch, reason, note in (
+        (by_user, "user", "too slow"),
+        (replaced, "superseded", "a newer one"),
+    ):
+        await batch.wait()
+        [item] = await batch.results()
+        with pytest.raises(JobCancelled) as here:
+            (await served.runner.batch(batch.id).results())[0].result()
+        with pytest.raises(JobCancelled) as there:
+            item.result()
+        assert (item.reason, item.note) == (reason, note)
+        assert (str(there.value), there.value.reason) == (str(here.value), reason)
 
 
 async def test_results_of_a_batch_that_runs_are_as_they_stand(

@@ -61,6 +61,18 @@ async def test_as_many_with_one_key_run_together_as_may() -> None:
     assert (bench.most["a"], bench.starts[-1]) == (3, 20.0)
 
 
+@virtual_time
+async def test_a_key_is_its_owners_own() -> None:
+    """Nobody waits for another tenant because both have called something the same."""
+    bench = Bench({"concurrency_key": key_of})
+    async with bench.runner as runner:
+        for n in range(2):
+            for owner in ("ada", "bob", None):
+                await bench.submit(f"{owner}{n}", "main", **({"owner": owner} if owner else {}))
+        await runner.drain()
+    assert (bench.most["main"], bench.starts) == (3, [0.0] * 3 + [10.0] * 3)
+
+
 @pytest.mark.parametrize("options", [{}, {"concurrency_key": key_of}])
 @virtual_time
 async def test_a_submit_may_name_the_key_itself(options: dict[str, Any]) -> None:

@@ -219,7 +219,7 @@ async def test_a_finished_batch_is_told_from_the_start(served: Bench) -> None:
     at = frames[1].data.pop("at")
     assert frames[1].data == {
         "seq": 1, "batch_id": batch_id, "job_id": job_ids[0], "index": 0,
-        "status": "completed", "reason": None, "error": None, "result": 0,
+        "status": "completed", "reason": None, "error": None, "cancel_note": None, "result": 0,
     }  # fmt: skip
     assert frames[4].data["progress_message"] == "2 of 2"
     assert frames[5].data["counts"]["completed"] == 2

@@ -29,10 +29,13 @@ def body_of(params: str) -> bytes:
     return b'{"type":"echo","params":{"value":%b}}' % params.encode()
 
 
-async def post(served: Bench, body: bytes, *lines: str, length: int | None = None) -> Answer:
-    """Post bytes as they are to /jobs."""
+async def post(
+    served: Bench, body: bytes, *lines: str, length: int | None = None, path: str = "/jobs"
+) -> Answer:
+    """Post bytes as they are."""
     size = len(body) if length is None else length
-    return await raw_request(served.url, head(served, *lines, f"Content-Length: {size}"), body)
+    sent = head(served, *lines, f"Content-Length: {size}", path=path)
+    return await raw_request(served.url, sent, body)
 
 
 def head(served: Bench, *lines: str, path: str = "/jobs") -> bytes:
@@ -122,6 +125,7 @@ WRONG: dict[str, tuple[Any, list[str]]] = {
     "params that are an array": ({"type": "echo", "params": []}, ["#/params"]),
     "params that are null": ({"type": "echo", "params": None}, ["#/params"]),
     "a priority that is a text": ({"type": "echo", "priority": "1"}, ["#/priority"]),
+    "a priority with a fraction": ({"type": "echo", "priority": 1.5}, ["#/priority"]),
     "a priority that is true": ({"type": "echo", "priority": True}, ["#/priority"]),
     "a delay below 0": ({"type": "echo", "delay": -1}, ["#/delay"]),
     "a timeout of 0": ({"type": "echo", "timeout": 0}, ["#/timeout"]),
@@ -151,6 +155,19 @@ async def test_params_that_do_not_fit_are_pointed_at_inside_the_body(served: Ben
         {"detail": "this param is missing", "pointer": "#/params/message"},
         {"detail": "this param is unknown", "pointer": "#/params/mesage"},
     ]
+
+
+@pytest.mark.parametrize("priority", ["1.0", "1e2", "-0.0"])
+async def test_an_integer_may_be_written_as_json_schema_lets_it(
+    served: Bench, priority: str
+) -> None:
+    """To JSON Schema 1.0 is an integer, and the document says no more than integer."""
+    answer = await post(served, b'{"type": "echo", "priority": %b}' % priority.encode())
+    taken = json.loads(answer.body)["priority"]
+    assert (answer.status, taken, type(taken)) == (202, float(priority), int)
+    batch = b'{"type": "echo", "params": [], "max_in_flight": %b}' % priority.encode()
+    path, wanted = "/batches", 422 if float(priority) == 0 else 202
+    assert (await post(served, batch, path=path)).status == wanted
 
 
 BAD_OPTIONS: dict[str, dict[str, Any]] = {

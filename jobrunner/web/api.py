@@ -6,9 +6,9 @@ import re
 from collections.abc import Mapping
 from datetime import datetime
 from functools import partial
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeAlias, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_core import to_json
 from starlette.requests import Request
 from starlette.responses import Response
@@ -36,6 +36,15 @@ NO_STORE = {"Cache-Control": "no-store"}
 _UNREADY = {"new": "runner-not-started", "draining": "shutting-down", "stopped": "shutting-down"}
 _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*+"?')
 M = TypeVar("M", bound=BaseModel)
+
+
+def _whole(value: Any) -> Any:
+    """Return 1 for 1.0, which JSON Schema takes for the same integer."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+Whole: TypeAlias = Annotated[int, BeforeValidator(_whole)]
+"""An integer as JSON Schema has it (2020-12 Validation, 6.1.1)."""
 SECONDS: dict[str, Any] = {"maximum": LONGEST}
 NAME: dict[str, Any] = {"minLength": 1, "maxLength": MAX_NAME, "pattern": r"^[^\x00-\x1f\x7f]+$"}
 """What the runner checks by itself, in its own words: for the schema only."""
@@ -50,7 +59,7 @@ class SubmitBody(BaseModel):
     """Job type."""
     params: dict[str, Any] = {}
     """Values for the type's parameters; `GET /types` has their schema."""
-    priority: Annotated[int, Field(json_schema_extra={"minimum": -100, "maximum": 100})] = 0
+    priority: Annotated[Whole, Field(json_schema_extra={"minimum": -100, "maximum": 100})] = 0
     """-100 to 100; one point is worth a minute of waiting."""
     delay: Annotated[float | None, Field(ge=0, json_schema_extra=SECONDS)] = None
     """Seconds before which the job doesn't start."""

@@ -18,6 +18,7 @@ from .api import (
     Api,
     CancelBody,
     SubmitBody,
+    Whole,
     _closed,
     _cursor,
     _integer,
@@ -36,7 +37,7 @@ class BatchBody(SubmitBody):
 
     params: list[dict[str, Any]]  # type: ignore[assignment]  # those of many in place of one's
     """Values for the type's parameters, once for each job."""
-    max_in_flight: Annotated[int | None, Field(ge=1)] = None
+    max_in_flight: Annotated[Whole, Field(ge=1)] | None = None
     """How many of the jobs run at once; as many as there are workers if not given."""
 
 

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from ..errors import JobNotFound
 from ..jobs import Job
+from .api import Whole
 from .body import parse_json
 from .owners import OwnedRunner
 from .problems import Problem
@@ -26,7 +27,7 @@ class Subscribe(BaseModel):
 
     op: Literal["subscribe"]
     job_id: str | None = None
-    after: Annotated[int, Field(ge=0)] | None = None
+    after: Annotated[Whole, Field(ge=0)] | None = None
 
 
 class Cancel(BaseModel):

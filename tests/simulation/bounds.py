@@ -163,17 +163,17 @@ class Bounds:
 
     def _check_concurrency(self) -> None:
         types: Counter[str] = Counter()
-        keys: Counter[tuple[str, str]] = Counter()
+        keys: Counter[tuple[str, str, str | None]] = Counter()
         for tracked in self.live:
             job = tracked.job
             if job.status is JobStatus.RUNNING:
                 types[job.type] += 1
                 if job.concurrency_key is not None:
-                    keys[job.type, job.concurrency_key] += 1
+                    keys[job.type, job.concurrency_key, job.owner] += 1
         for name, running in types.items():
             most = self.world.options[name].max_concurrency
             self.world.require(most is None or running <= most, "too many of a type", name)
-        for (name, key), running in keys.items():
+        for (name, key, _), running in keys.items():
             most = self.world.options[name].max_per_key
             self.world.require(running <= most, "too many of a key", name, key)
 
@@ -194,7 +194,8 @@ class Bounds:
         alike = [other for other in running if other.type == job.type]
         if options.max_concurrency is not None and len(alike) >= options.max_concurrency:
             return False
-        of_key = sum(other.concurrency_key == job.concurrency_key for other in alike)
+        own = (job.concurrency_key, job.owner)
+        of_key = sum((other.concurrency_key, other.owner) == own for other in alike)
         if job.concurrency_key is not None and of_key >= options.max_per_key:
             return False
         rate, starts = options.rate, self._starts[job.type]
