@@ -82,6 +82,7 @@ class SyncBatchVerbs:
         type: str | None = None,
         session_id: str | None = None,
         batch_id: str | None = None,
+        parent_id: str | None = None,
         limit: int = 50,
         cursor: str | None = None,
     ) -> JobPage:
@@ -89,7 +90,7 @@ class SyncBatchVerbs:
         return self._bridge.call(
             lambda: self._client.list(
                 status=status, type=type, session_id=session_id, batch_id=batch_id,
-                limit=limit, cursor=cursor,
+                parent_id=parent_id, limit=limit, cursor=cursor,
             )
         )  # fmt: skip
 

@@ -33,6 +33,7 @@ class WatchVerbs:
         type: str | None = None,
         session_id: str | None = None,
         batch_id: str | None = None,
+        parent_id: str | None = None,
         limit: int = 50,
         cursor: str | None = None,
     ) -> JobPage:
@@ -47,7 +48,8 @@ class WatchVerbs:
             InvalidOption: There is no such status, or the limit is below 1.
             InvalidCursor: The cursor was not made by a runner.
         """
-        filters = {"status": status, "type": type, "session_id": session_id, "batch_id": batch_id}
+        filters = {"status": status, "type": type, "session_id": session_id,
+                   "batch_id": batch_id, "parent_id": parent_id}  # fmt: skip
         query = filters | {"limit": limit, "cursor": cursor}
         given = {name: value for name, value in query.items() if value is not None}
         page = parse(JobList, await self._http.call("GET", "/jobs", query=given))

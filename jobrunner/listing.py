@@ -1,4 +1,5 @@
-"""The lists of jobs: which of them have which status, type, owner, session or batch.
+"""The lists of jobs: which of them have which status, type, owner, session, batch or
+parent.
 
 What changes is noted at once and listed later: when somebody looks, or when many changes have come
 together. Most jobs have changed twice by then, and are listed once.
@@ -12,7 +13,7 @@ from .jobs import FINAL, Job, JobStatus
 from .packing import Heading
 from .pages import Ids, Index, newest
 
-FILTERS = ("status", "type", "owner", "session_id", "batch_id")
+FILTERS = ("status", "type", "owner", "session_id", "batch_id", "parent_id")
 LATE = 256
 """Jobs whose changes are noted before they are listed, in a quarter of a millisecond."""
 _facts_of = attrgetter(*FILTERS, "id")

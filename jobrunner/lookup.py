@@ -96,6 +96,7 @@ class Lookup:
         owner: str | None = None,
         session_id: str | None = None,
         batch_id: str | None = None,
+        parent_id: str | None = None,
         limit: int = 50,
         cursor: str | None = None,
     ) -> JobPage:
@@ -112,7 +113,7 @@ class Lookup:
         """
         page = self.page(
             status=status, type=type, owner=owner, session_id=session_id, batch_id=batch_id,
-            limit=limit, cursor=cursor,
+            parent_id=parent_id, limit=limit, cursor=cursor,
         )  # fmt: skip
         return JobPage([view(job) for job in page.jobs], page.next_cursor)
 
@@ -124,6 +125,7 @@ class Lookup:
         owner: str | None = None,
         session_id: str | None = None,
         batch_id: str | None = None,
+        parent_id: str | None = None,
         limit: int = 50,
         cursor: str | None = None,
     ) -> Page:
@@ -134,7 +136,8 @@ class Lookup:
         if not isinstance(limit, int) or limit < 1:
             raise InvalidOption(f"limit is {limit!r}; it must be an integer, 1 or more")
         filters = {"status": status, "type": type, "owner": owner,
-                   "session_id": session_id, "batch_id": batch_id}  # fmt: skip
+                   "session_id": session_id, "batch_id": batch_id,
+                   "parent_id": parent_id}  # fmt: skip
         return self._store.page(filters, limit=min(limit, MAX_PAGE), cursor=cursor)
 
     def events(self) -> AsyncIterator[Event]:

@@ -57,6 +57,7 @@ class Heading(NamedTuple):
     type: str
     session_id: str | None
     batch_id: str | None
+    parent_id: str | None
     idempotency_key: str | None
     retry_of: str | None
     owner: str | None

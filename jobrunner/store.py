@@ -12,6 +12,7 @@ from .batches import Batch, Batches
 from .errors import BatchGone, BatchNotFound, JobGone, JobNotFinal, JobNotFound
 from .events import EventLog, EventType, make_event
 from .fingerprints import fingerprint
+from .groups import Groups
 from .jobs import Job, JobStatus
 from .limits import Retention
 from .listing import LATE, Listing
@@ -74,8 +75,9 @@ class JobStore:
         self._final = Archive(self._listing.ids)
         self._keys: dict[Key, str] = {}
         self._joined: dict[str, dict[Key, bytes]] = {}
-        self._limited: dict[tuple[str, str, str | None], dict[str, Job]] = {}
+        self._limited = Groups[tuple[str, str, str | None]]()
         self._retries: dict[str, int] = {}
+        self._children = Groups[str]()
         self._ends: deque[float] = deque(maxlen=RECENT)
         self._gone: set[str] = set()
         self._gone_order: deque[str] = deque()
@@ -98,8 +100,9 @@ class JobStore:
         if job.retry_of is not None:
             self._retries[job.retry_of] = self._retries.get(job.retry_of, 0) + 1
         if job.concurrency_key is not None:
-            alike = (job.type, job.concurrency_key, job.owner)
-            self._limited.setdefault(alike, {})[job.id] = job
+            self._limited.add((job.type, job.concurrency_key, job.owner), job)
+        if job.parent_id is not None:
+            self._children.add(job.parent_id, job)
         self.counts[job.status] += 1
         self.waiting[job.type] += 1
         self._listing.note(job)
@@ -137,11 +140,9 @@ class JobStore:
         del self._live[job.id]
         self.live_bytes -= len(job.params)
         if job.concurrency_key is not None:
-            alike = (job.type, job.concurrency_key, job.owner)
-            together = self._limited[alike]
-            del together[job.id]
-            if not together:
-                del self._limited[alike]
+            self._limited.remove((job.type, job.concurrency_key, job.owner), job)
+        if job.parent_id is not None:
+            self._children.remove(job.parent_id, job)
         job.log.close()
         if job.batch is not None:
             self._end_in_batch(job, job.batch)
@@ -252,7 +253,11 @@ class JobStore:
 
         What is returned changes as they do: take a list of it to end them. O(1).
         """
-        return self._limited.get((type, key, owner)) or {}
+        return self._limited.of((type, key, owner))
+
+    def children(self, job_id: str) -> dict[str, Job]:
+        """Return the live jobs that this one has submitted, likewise."""
+        return self._children.of(job_id)
 
     def retried(self, job_id: str) -> bool:
         """Return whether a job that is kept runs this one again, or did."""
@@ -272,7 +277,8 @@ class JobStore:
         """Return a page of jobs, newest first; it costs what it returns.
 
         Args:
-            filters: Values of status, type, owner, session_id or batch_id; None matches everything.
+            filters: Values of status, type, owner, session_id, batch_id or parent_id; None matches
+                everything.
             limit: How many jobs at most, 1 or more.
             cursor: Where to go on, from the page before.
 

@@ -16,7 +16,9 @@ ORDER = """
     errors wording signing addresses
     limits redaction events timers http_errors retry batches jobs views options output
     process_table processes commands signals inbox context results fingerprints handlers signatures
-    pages packing listing store gates queue endings threads stuck failures
+    pages packing
+    groups
+    listing store gates queue endings threads stuck failures
     deliveries direct posting hosts couriers webhooks engines sight watchdog single attempt outcomes
     worker control pool submit_options submission handles job_types lookup steering
     batch_views batch_intake batch_handles batching runner

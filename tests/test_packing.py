@@ -197,7 +197,7 @@ def test_whatever_it_is_it_can_be_packed() -> None:
 def test_the_heading_says_where_it_is_listed() -> None:
     """Removing a job must not make a record of it, with its thousand events."""
     names = {"session_id": "s", "batch_id": "b", "idempotency_key": "k", "retry_of": "r",
-             "owner": "ada"}  # fmt: skip
+             "owner": "ada", "parent_id": "p"}  # fmt: skip
     found = heading(pack(ended(JobStatus.FAILED, number=7, **names)))
     assert found._asdict() == {"number": 7, "status": JobStatus.FAILED, "type": "work", **names}
     assert heading(pack(ended()))._asdict() == {

@@ -142,18 +142,34 @@ async def test_lists_the_newest_first() -> None:
 
 
 @virtual_time
+async def test_knows_the_live_children_of_a_job() -> None:
+    """They end with it, and to look for them among all jobs would cost more than to run them."""
+    store, _ = opened()
+    children = [add(store, number, parent_id="p") for number in (1, 2, 3)]
+    add(store, 4)
+    assert list(store.children("p").values()) == children
+    end(store, children[1])
+    assert list(store.children("p").values()) == [children[0], children[2]]
+    end(store, children[0])
+    end(store, children[2])
+    assert not store.children("p")
+
+
+@virtual_time
 async def test_lists_what_every_filter_matches() -> None:
     """Filters are combined, and None matches everything."""
     store, _ = opened()
     for number in range(1, 200):
         job = add(store, number, type="ab"[number % 2], session_id="s" if number % 3 else None,
-                  batch_id="b" if number % 5 == 0 else None)  # fmt: skip
+                  batch_id="b" if number % 5 == 0 else None,
+                  parent_id="p" if number % 9 == 0 else None)  # fmt: skip
         if number % 7 == 0:
             end(store, job)
     down = range(199, 0, -1)
     assert numbers(store, {"type": "a"}) == [n for n in down if n % 2 == 0]
     assert numbers(store, {"session_id": "s"}) == [n for n in down if n % 3]
     assert numbers(store, {"batch_id": "b", "type": None}) == [n for n in down if n % 5 == 0]
+    assert numbers(store, {"parent_id": "p"}) == [n for n in down if n % 9 == 0]
     assert numbers(store, {"status": "completed", "type": "b", "session_id": "s"}) == [
         n for n in down if n % 7 == 0 and n % 2 and n % 3
     ]

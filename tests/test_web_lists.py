@@ -66,7 +66,7 @@ async def test_a_cursor_outlives_the_job_it_points_at() -> None:
 @pytest.mark.parametrize(
     ("query", "count"),
     [("status=completed", 1), ("type=hold", 1), ("session_id=s", 1), ("status=failed", 0),
-     ("type=nothing", 0), ("batch_id=b", 0), ("type=echo&status=completed", 1),
+     ("type=nothing", 0), ("batch_id=b", 0), ("parent_id=p", 0), ("type=echo&status=completed", 1),
      ("type=echo&status=running", 0), ("status=&type=", 2)],
 )  # fmt: skip
 async def test_a_list_is_filtered(query: str, count: int) -> None:

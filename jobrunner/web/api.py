@@ -131,7 +131,8 @@ class Api:
 
     async def list(self, request: Request) -> Response:
         """`GET /jobs`: a page of jobs, newest first."""
-        query = _query(request, {"status", "type", "session_id", "batch_id", "limit", "cursor"})
+        filters = {"status", "type", "session_id", "batch_id", "parent_id"}
+        query = _query(request, {*filters, "limit", "cursor"})
         limit = _integer(query.pop("limit", "50"), "limit")
         try:
             page = self.runner.page(limit=limit, cursor=query.pop("cursor", None), **query)

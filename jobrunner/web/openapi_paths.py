@@ -36,6 +36,7 @@ def _job_paths() -> dict[str, Any]:
         data.query("type", "Only jobs of this type."),
         data.query("session_id", "Only jobs with this session id."),
         data.query("batch_id", "Only jobs with this batch id."),
+        data.query("parent_id", "Only jobs that this one has submitted."),
         data.query(
             "limit",
             "How many at most; 50 if not given, never more than 200.",
