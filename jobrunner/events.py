@@ -6,7 +6,7 @@ reused, so a reader needs to remember a single integer to lose nothing and to re
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any, Literal, NamedTuple, TypeAlias
 
@@ -159,8 +159,20 @@ class EventLog:
         """Wait until the log is closed; the events before don't wake it."""
         await self.wait(sys.maxsize)
 
-    async def follow(self, after: int = 0, *, limit: int = 100) -> AsyncIterator[Reading]:
-        """Yield what is above `after`, and then what comes, until the log is closed and read."""
+    async def follow(
+        self,
+        after: int = 0,
+        *,
+        limit: int = 100,
+        wait: Callable[[int], Awaitable[None]] | None = None,
+    ) -> AsyncIterator[Reading]:
+        """Yield what is above `after`, and then what comes, until the log is closed and read.
+
+        Args:
+            limit: How many events are read at once.
+            wait: Waits as `wait` does; who reads may have more to do around it.
+        """
+        wait = wait or self.wait
         while True:
             reading = self.read(after, limit=limit)
             if reading.events or reading.missed:
@@ -169,7 +181,7 @@ class EventLog:
             elif self.closed:
                 return
             else:
-                await self.wait(after)
+                await wait(after)
 
     def add_waiter(self, waiter: "asyncio.Future[None]", after: int) -> None:
         """Have `waiter` set when there is an event above `after`, or the log is closed.

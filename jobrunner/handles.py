@@ -1,17 +1,17 @@
 """A handle on one job: what `submit` returns."""
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Literal, Protocol, TypeAlias, TypeVar
 
 from .events import Event, gap
-from .handlers import Handler
 from .jobs import Job, JobStatus
 from .limits import check_seconds
-from .submission import Outcome
 from .views import JobView, check_completed, view
 
 T_co = TypeVar("T_co", covariant=True)
+Outcome: TypeAlias = Literal["created", "replayed", "joined", "replaced", "enqueued"]
 
 
 class Owner(Protocol):
@@ -25,6 +25,13 @@ class Owner(Protocol):
         ...
 
 
+class Loader(Protocol):
+    """The job's handler, as far as a handle needs it."""
+
+    def load_result(self, raw: bytes) -> Any:
+        """Return the result as the return annotation says."""
+
+
 class JobHandle(Generic[T_co]):
     """A job, to be waited for, watched or cancelled; `T_co` is what its handler returns.
 
@@ -36,7 +43,7 @@ class JobHandle(Generic[T_co]):
     def __init__(
         self,
         job: Job,
-        handler: Handler,
+        handler: Loader,
         owner: Owner,
         *,
         outcome: Outcome = "created",
@@ -84,8 +91,7 @@ class JobHandle(Generic[T_co]):
         """
         self._check_loop()
         try:
-            async with asyncio.timeout(check_seconds("timeout", timeout, zero=True)):
-                await self._job.log.wait_closed()
+            await self._until(sys.maxsize, check_seconds("timeout", timeout, zero=True))
         except TimeoutError:
             raise TimeoutError(
                 f"job {self.id} is still {self.status} after {timeout:g} s; it goes on"
@@ -114,7 +120,7 @@ class JobHandle(Generic[T_co]):
         Where events are no longer kept, a `gap` event says which.
         """
         self._check_loop()
-        async for reading in self._job.log.follow(after):
+        async for reading in self._job.log.follow(after, wait=self._until):
             if reading.missed:
                 yield gap(self.id, self._job.updated_at, reading)
             for event in reading.events:
@@ -123,6 +129,11 @@ class JobHandle(Generic[T_co]):
     async def cancel(self, note: str | None = None) -> JobView:
         """Ask the job to stop; see `JobRunner.cancel`."""
         return self.view() if self._job.is_final else await self._owner.cancel(self.id, note)
+
+    async def _until(self, after: int, timeout: float | None = None) -> None:
+        """Wait for an event above number `after`, or the end; `timeout` seconds at most."""
+        async with asyncio.timeout(timeout):
+            await self._job.log.wait(after)
 
     def _check_loop(self) -> None:
         if not self._job.is_final:  # one that has ended can be read from anywhere

@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from contextvars import copy_context
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 from pydantic_core import to_json
 
@@ -22,6 +22,7 @@ from .errors import (
 )
 from .events import EventLog
 from .handlers import Handler
+from .handles import Outcome
 from .jobs import Job, JobStatus
 from .limits import Limits, check_seconds
 from .queue import JobQueue
@@ -31,7 +32,6 @@ from .store import JobStore
 from .submit_options import Checked, Fields, SubmitOptions, check_name, check_submit
 from .wording import describe
 
-Outcome: TypeAlias = Literal["created", "replayed", "joined", "replaced", "enqueued"]
 MASKED = to_json(MASK)
 """What a secret becomes in kept params."""
 PACE_OF = 100

@@ -15,12 +15,12 @@ SAMPLES = {"demo_suite"}
 ORDER = """
     errors wording signing addresses
     limits redaction events timers http_errors retry batches jobs views options output
+    gates queue submit_options handles
     process_table processes commands signals inbox context results fingerprints handlers signatures
     pages packing
-    groups
-    listing store gates queue endings threads stuck failures
+    groups listing store endings threads stuck failures
     deliveries direct posting hosts couriers webhooks engines sight watchdog single attempt outcomes
-    worker control pool submit_options submission handles job_types lookup steering
+    worker control pool submission job_types lookup steering
     batch_views batch_intake batch_handles batching runner
     client_address client_errors client_http client_events client_progress client_waiting
     client_jobs client_batches client_watching client_batching client_async client_bridge

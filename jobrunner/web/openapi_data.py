@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, get_args
 
-from ..submission import Outcome
+from ..handles import Outcome
 
 
 def object_of(properties: dict[str, Any]) -> dict[str, Any]:
