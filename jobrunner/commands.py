@@ -10,7 +10,9 @@ import os
 import re
 import shlex
 import signal
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,6 +60,10 @@ class CommandResult:
     """Whether something it had started still held its output, and was killed."""
 
 
+class Verbatim(list[str]):
+    """Program and arguments to execute as they are: nothing in them is a placeholder."""
+
+
 def placeholders(command: str | Sequence[str]) -> list[str]:
     """Return the names in `{{name}}` of a template, each once, in order."""
     text = command if isinstance(command, str) else "\n".join(command)
@@ -79,6 +85,8 @@ def command_line(
     """
     if shell:
         return _shell_line(command)
+    if isinstance(command, Verbatim):
+        return command
     try:
         parts = _split(command) if isinstance(command, str) else list(command)
     except ValueError as error:
@@ -87,7 +95,7 @@ def command_line(
         raise InvalidOption("the command is empty; give a program and its arguments")
     if not all(isinstance(part, str) for part in parts):
         raise InvalidOption(f"the command {command!r} must be made of strings only")
-    _refuse_code(parts)
+    refuse_code(parts)
     return [_PLACEHOLDER.sub(lambda match: _value(match[1], params), part) for part in parts]
 
 
@@ -95,11 +103,14 @@ def _split(command: str) -> list[str]:
     return shlex.split(_PLACEHOLDER.sub(r"{{\1}}", command))  # blanks in `{{ x }}` split nothing
 
 
-def _refuse_code(parts: Sequence[str]) -> None:
+def refuse_code(parts: Sequence[str]) -> None:
     """An argument that an interpreter takes as its program is code: nothing is safe in there.
 
     The interpreter may stand behind others, as in `timeout 5 sh -c`, and its options may take
     values, so whatever could be code counts as code.
+
+    Raises:
+        InvalidOption: There is a placeholder in code.
     """
     for place, program in enumerate(parts):
         for code in _code(os.path.basename(program), parts[place + 1 :]):
@@ -160,6 +171,7 @@ async def run_command(
     *,
     env: Mapping[str, str],
     on_output: OnOutput,
+    stdin: str | None = None,
     cwd: str | os.PathLike[str] | None = None,
     timeout: float | None = None,
     check: bool = False,
@@ -168,8 +180,8 @@ async def run_command(
 
     Whatever ends the wait, the command's exit, the timeout or a cancellation, the whole process
     group is gone when this returns, and on Linux what has left the group: SIGTERM, 2 s, SIGKILL;
-    a second cancellation cuts the 2 s short. Standard input is closed. Output is read at full
-    speed to the end, however much of it is kept.
+    a second cancellation cuts the 2 s short. Standard input is `stdin`, or empty. Output is read
+    at full speed to the end, however much of it is kept.
 
     Raises:
         CommandNotFound: The program or the working directory isn't there, or can't be used.
@@ -180,7 +192,9 @@ async def run_command(
     loop = asyncio.get_running_loop()
     tree = Tree()
     try:
-        group = await _spawn(argv, env=env, cwd=cwd, output=Output(on_output, loop), tree=tree)
+        output = Output(on_output, loop)
+        with _standard_input(stdin) as given:
+            group = await _spawn(argv, env=env, cwd=cwd, stdin=given, output=output, tree=tree)
         started = loop.time()
         try:
             async with asyncio.timeout(timeout):
@@ -205,11 +219,24 @@ def _failure(argv: Sequence[str], result: CommandResult) -> str:
     return f"{shlex.join(argv)} ended with exit code {result.exit_code}\n{said}".rstrip()
 
 
+@contextmanager
+def _standard_input(text: str | None) -> Iterator[int]:
+    """Give a file for a command to read: unlike a pipe it needs nobody to feed it."""
+    if text is None:
+        yield asyncio.subprocess.DEVNULL
+        return
+    with tempfile.TemporaryFile() as file:
+        file.write(text.encode("utf-8", "replace"))
+        file.seek(0)
+        yield file.fileno()
+
+
 async def _spawn(
     argv: Sequence[str],
     *,
     env: Mapping[str, str],
     cwd: str | os.PathLike[str] | None,
+    stdin: int,
     output: Output,
     tree: Tree,
 ) -> "_Group":
@@ -220,7 +247,7 @@ async def _spawn(
         loop.subprocess_exec(
             lambda: output,
             *argv,
-            stdin=asyncio.subprocess.DEVNULL,
+            stdin=stdin,
             env={**env, **tree.environment},
             cwd=cwd,
             start_new_session=True,

@@ -168,6 +168,7 @@ class JobContext:
         command: str | Sequence[str],
         *,
         params: Mapping[str, Any] | None = None,
+        stdin: str | None = None,
         cwd: str | os.PathLike[str] | None = None,
         env: Mapping[str, str] | None = None,
         timeout: float | None = None,
@@ -186,6 +187,7 @@ class JobContext:
                 filled in from `params`, and stays within its argument.
             params: Values for the placeholders. They are in the command's environment too, but for
                 names in capitals, which belong to the system.
+            stdin: What it reads from its standard input; None for nothing.
             cwd: Working directory; None for the server's own.
             env: Environment variables beside the few that a command inherits (PATH, HOME, ...).
             timeout: Seconds; None leaves it to the job's own limit.
@@ -212,6 +214,7 @@ class JobContext:
             commands.command_line(command, values, shell=shell),
             env=commands.environment({"JOBRUNNER_JOB_ID": self.job_id, **(env or {})}, values),
             on_output=deliver,
+            stdin=stdin,
             cwd=cwd,
             timeout=timeout,
             check=check,

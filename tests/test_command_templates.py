@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from jobrunner import InvalidOption
-from jobrunner.commands import command_line, environment, placeholders, run_command
+from jobrunner.commands import Verbatim, command_line, environment, placeholders, run_command
 from tests.running import run
 
 
@@ -25,6 +25,12 @@ def test_a_template_is_split_before_it_is_filled_in(
 ) -> None:
     """A value can only become a part of the one argument in which it stands."""
     assert command_line(template, params, shell=False) == argv
+
+
+def test_arguments_that_are_verbatim_are_no_template() -> None:
+    """Who has filled them in already must not have a value's braces read again."""
+    argv = ["sh", "-c", "echo {{x}}", "{{ y }}"]
+    assert command_line(Verbatim(argv), {"x": "; id"}, shell=False) == argv
 
 
 PAYLOADS = [

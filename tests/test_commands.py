@@ -11,7 +11,7 @@ from random import Random
 
 import pytest
 
-from jobrunner import CommandFailed, CommandNotFound, CommandResult
+from jobrunner import CommandFailed, CommandNotFound, CommandResult, JobContext, JobRunner
 from jobrunner.commands import INHERITED, environment, run_command
 from jobrunner.output import MAX_LINE
 from tests.processes import ends
@@ -48,6 +48,28 @@ async def test_p8_standard_input_is_closed() -> None:
         result = await run([sys.executable, "-I", "-S", "-c", ITS_INPUT])
         assert (result.exit_code, result.stdout) == (0, "True\n")
         assert (await run(["cat"])).stdout == ""
+
+
+@pytest.mark.parametrize("text", ["", "a\nb", "ü" * 100_000])
+async def test_a_command_reads_what_it_is_given(text: str) -> None:
+    """More than a pipe holds, too: nobody has to feed it while the command runs."""
+    result = await run_command(
+        ["cat"], env=environment({}, {}), on_output=lambda name, said: None, stdin=text
+    )
+    assert (result.exit_code, result.stdout == text) == (0, True)
+
+
+async def test_a_handler_gives_its_command_something_to_read() -> None:
+    """A long text is given so, since arguments are bounded by the system."""
+    runner = JobRunner()
+
+    @runner.job
+    async def count(ctx: JobContext, text: str) -> str:
+        return (await ctx.run_command("wc -c", stdin=text)).stdout
+
+    async with runner:
+        job = await runner.submit(count, {"text": "x" * 200_000})
+        assert (await job.result()).strip() == "200000"
 
 
 @pytest.mark.parametrize(
