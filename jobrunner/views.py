@@ -3,12 +3,16 @@
 Neither is kept: a job that nobody looks at costs no validation and no encoding.
 """
 
+import ast
+import inspect
+import itertools
+import textwrap
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, NamedTuple, NoReturn
 
-from pydantic import BaseModel, ConfigDict, Field
-from pydantic_core import from_json, to_json
+from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler
+from pydantic_core import CoreSchema, from_json, to_json
 
 from .errors import JobCancelled, JobFailed
 from .events import Event
@@ -17,9 +21,37 @@ from .redaction import redact
 
 
 class Frozen(BaseModel):
-    """A model that can't be changed and whose field texts are in its JSON schema."""
+    """A model that can't be changed and whose field texts are in its JSON schema.
 
-    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
+    It is built when it is first used, and its texts are read when somebody wants the schema:
+    either costs the import of the package more than all of its modules do.
+    """
+
+    model_config = ConfigDict(frozen=True, defer_build=True)
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        schema = handler(core_schema)
+        described = handler.resolve_ref_schema(schema)["properties"]
+        for name, text in _field_texts(cls).items():
+            if name in described:
+                described[name].setdefault("description", text)
+        return schema
+
+
+def _field_texts(model: type[BaseModel]) -> dict[str, str]:
+    """Return the texts that stand under the fields of a class and of those it is made from."""
+    texts: dict[str, str] = {}
+    for cls in reversed(model.__mro__[: model.__mro__.index(Frozen)]):
+        (tree,) = ast.parse(textwrap.dedent(inspect.getsource(cls))).body
+        assert isinstance(tree, ast.ClassDef), "a class's source is a class"
+        for field, text in itertools.pairwise(tree.body):
+            if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr):
+                assert isinstance(field.target, ast.Name), "a field has a name"
+                texts[field.target.id] = inspect.cleandoc(ast.literal_eval(text.value))
+    return texts
 
 
 class ErrorView(Frozen):

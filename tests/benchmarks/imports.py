@@ -1,4 +1,8 @@
-"""Time of the import in a fresh interpreter, beside what anybody with pydantic pays anyway."""
+"""Time of the import in a fresh interpreter, beside what anybody with pydantic pays anyway.
+
+Both `anyio` and `pydantic` load next to nothing before their first use: no asyncio, no model. So
+there is a second measure, of what no program on asyncio with one model in it can do without.
+"""
 
 import statistics
 import subprocess
@@ -8,10 +12,10 @@ from functools import partial
 from .shape import OURS, Figure, Figures, Goal, Part, Sizes, Way
 
 BASE = "import anyio, pydantic"
-MODEL = "the same, and one model"
+MODEL = "the same with asyncio, and one model"
 PROGRAMS = {
     BASE: "import anyio, pydantic",
-    MODEL: "import anyio, pydantic\nclass Model(pydantic.BaseModel):\n    n: int",
+    MODEL: "import asyncio, anyio, pydantic\nclass Model(pydantic.BaseModel):\n    n: int",
     OURS: "import jobrunner",
 }
 
@@ -34,5 +38,5 @@ PART = Part(
     ways=[Way(name, partial(importing, program)) for name, program in PROGRAMS.items()],
     sizes={"interpreters": 3},
     base=BASE,
-    goals=[Goal("time", most=1.3, of=BASE)],
+    goals=[Goal("time", most=1.3, of=BASE), Goal("time", most=1.3, of=MODEL)],
 )
