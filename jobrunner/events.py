@@ -108,6 +108,9 @@ class EventLog:
         """Let the oldest go; the list is swept seldom enough to cost nothing per event."""
         events, gone = self._events, self._gone
         surplus = len(events) - gone - self.max_events
+        if not self._bytes:  # none of them has a text, and none is looked at
+            del events[: gone + max(0, min(surplus, len(events) - gone - 1))]
+            gone = surplus = 0
         while len(events) - gone > 1 and (surplus > 0 or self._bytes > self.max_bytes):
             oldest = events[gone]
             assert oldest is not None, "only what is before `_gone` is empty"

@@ -154,6 +154,8 @@ class TypeGates:
             gate = Gate(call)
             gate.bound = Window(rate, timers, gate.call_next)
             self._common.append(gate)
+        self.limits_all = bool(self._common)
+        """Whether something limits every job of the type."""
 
     def _gate(self, bound: Bound) -> Gate:
         gate = Gate(self._call)
@@ -162,7 +164,7 @@ class TypeGates:
 
     def open_to(self, job: Job) -> bool:
         """Return whether nothing limits the job."""
-        return not self._common and not _has_own(job)
+        return not self.limits_all and not _has_own(job)
 
     def closed(self, job: Job) -> Gate | None:
         """Return a gate that the job can't pass now, or None."""

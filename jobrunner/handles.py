@@ -89,13 +89,7 @@ class JobHandle(Generic[T_co]):
             InvalidOption: The timeout is negative, or no number.
             WrongLoop: The job runs in another event loop than this one.
         """
-        self._check_loop()
-        try:
-            await self._until(sys.maxsize, check_seconds("timeout", timeout, zero=True))
-        except TimeoutError:
-            raise TimeoutError(
-                f"job {self.id} is still {self.status} after {timeout:g} s; it goes on"
-            ) from None
+        await self._end(timeout)
         return self.view()
 
     async def result(self, *, timeout: float | None = None) -> T_co:
@@ -109,7 +103,9 @@ class JobHandle(Generic[T_co]):
             TimeoutError: It hasn't ended after `timeout` seconds; it goes on.
             InvalidResult: The handler didn't return what it is annotated with.
         """
-        check_completed(await self.wait(timeout=timeout))
+        await self._end(timeout)
+        if self._job.status is not JobStatus.COMPLETED:
+            check_completed(self.view())  # raises
         assert self._job.result is not None, "a completed job has its result"
         value: T_co = self._handler.load_result(self._job.result)
         return value
@@ -129,6 +125,16 @@ class JobHandle(Generic[T_co]):
     async def cancel(self, note: str | None = None) -> JobView:
         """Ask the job to stop; see `JobRunner.cancel`."""
         return self.view() if self._job.is_final else await self._owner.cancel(self.id, note)
+
+    async def _end(self, timeout: float | None) -> None:
+        """Wait for the job's end."""
+        self._check_loop()
+        try:
+            await self._until(sys.maxsize, check_seconds("timeout", timeout, zero=True))
+        except TimeoutError:
+            raise TimeoutError(
+                f"job {self.id} is still {self.status} after {timeout:g} s; it goes on"
+            ) from None
 
     async def _until(self, after: int, timeout: float | None = None) -> None:
         """Wait for an event above number `after`, or the end; `timeout` seconds at most."""

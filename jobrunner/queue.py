@@ -134,6 +134,8 @@ class JobQueue:
         if gates is None:
             options = self._options_of(job.type)
             gates = self._gates[job.type] = TypeGates(options, self._timers, self._call)
+        if not gates.limits_all and job.concurrency_key is None and job.batch is None:
+            return None  # as for nearly every job, so that it costs no call
         return None if gates.open_to(job) else gates
 
     def _park(self, entry: Entry, gate: Gate) -> None:

@@ -7,7 +7,7 @@ import ast
 import inspect
 import itertools
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, NamedTuple, NoReturn
 
@@ -192,7 +192,7 @@ def raise_failed(job_id: str, error: ErrorView) -> NoReturn:
 
 def view(job: Job) -> JobView:
     """Return the job as it stands now."""
-    fields = _fields(job) | {
+    fields = _fields(job, _moment) | {
         "params": from_json(job.params),
         "result": None if job.result is None else from_json(job.result),
         "error": error_fields(job.error, debug=True),
@@ -267,7 +267,15 @@ def stop_fields(job: Job) -> dict[str, Any]:
     }
 
 
-def _fields(job: Job) -> dict[str, Any]:
+def _moment(at: float | None) -> datetime | None:
+    """Return unix seconds as what `iso` writes."""
+    if at is None:
+        return None
+    exact = datetime.fromtimestamp(at, UTC)
+    return exact.replace(microsecond=exact.microsecond // 1000 * 1000)
+
+
+def _fields(job: Job, when: Callable[[float | None], object] = iso) -> dict[str, Any]:
     return {
         "job_id": job.id,
         "type": job.type,
@@ -277,15 +285,15 @@ def _fields(job: Job) -> dict[str, Any]:
         "step": job.step and {"current": job.step.current, "total": job.step.total},
         "attempt": job.attempt,
         "max_attempts": job.max_attempts,
-        "created_at": iso(job.created_at),
-        "started_at": iso(job.started_at),
-        "updated_at": iso(job.updated_at),
-        "finished_at": iso(job.finished_at),
-        "next_attempt_at": iso(job.next_attempt_at),
-        "run_at": iso(job.run_at),
-        "expires_at": iso(job.expires_at),
-        "deadline_at": iso(job.deadline_at),
-        "cancel_requested_at": iso(job.cancel_requested_at),
+        "created_at": when(job.created_at),
+        "started_at": when(job.started_at),
+        "updated_at": when(job.updated_at),
+        "finished_at": when(job.finished_at),
+        "next_attempt_at": when(job.next_attempt_at),
+        "run_at": when(job.run_at),
+        "expires_at": when(job.expires_at),
+        "deadline_at": when(job.deadline_at),
+        "cancel_requested_at": when(job.cancel_requested_at),
         "cancel_reason": job.cancel_reason,
         "cancel_note": job.cancel_note,
         "timeout": job.timeout,
