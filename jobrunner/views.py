@@ -42,12 +42,17 @@ class Frozen(BaseModel):
 
 
 def _field_texts(model: type[BaseModel]) -> dict[str, str]:
-    """Return the texts that stand under the fields of a class and of those it is made from."""
+    """Return the texts that stand under the fields of a class and of those it is made from.
+
+    There are none where there is no source, or no longer the one that was imported.
+    """
     texts: dict[str, str] = {}
     for cls in reversed(model.__mro__[: model.__mro__.index(Frozen)]):
-        (tree,) = ast.parse(textwrap.dedent(inspect.getsource(cls))).body
-        assert isinstance(tree, ast.ClassDef), "a class's source is a class"
-        for field, text in itertools.pairwise(tree.body):
+        try:
+            source = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0]
+        except (OSError, SyntaxError):
+            continue
+        for field, text in itertools.pairwise(getattr(source, "body", [])):
             if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr):
                 assert isinstance(field.target, ast.Name), "a field has a name"
                 texts[field.target.id] = inspect.cleandoc(ast.literal_eval(text.value))

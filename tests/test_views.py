@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from jobrunner import Event, JobStatus, JobView
 from jobrunner.jobs import Job, JobError, Step
-from jobrunner.views import ErrorView, StepView, error_fields, event_json, iso, view, view_json
+from jobrunner.views import ErrorView, Frozen, StepView, error_fields, event_json, iso, view, view_json
 from tests.records import make_job
 
 ERROR = JobError("error", "ValueError", "no", "no\nluck", 2, True, "Traceback ...")
@@ -173,3 +173,11 @@ def test_times_are_utc_with_milliseconds(at: float | None, text: str | None) -> 
 def test_no_error_is_null() -> None:
     """A job without an error says so."""
     assert error_fields(None) is None
+
+
+def test_a_model_without_source_has_a_schema_without_texts() -> None:
+    """An app that is packed without its sources still has its document."""
+    made: dict[str, type[Frozen]] = {}
+    exec("class Made(Frozen):\n    n: int\n    'A number.'", {"Frozen": Frozen}, made)
+    schema = made["Made"].model_json_schema()
+    assert schema["properties"] == {"n": {"title": "N", "type": "integer"}}
