@@ -9,7 +9,16 @@ from pydantic import ValidationError
 
 from jobrunner import Event, JobStatus, JobView
 from jobrunner.jobs import Job, JobError, Step
-from jobrunner.views import ErrorView, Frozen, StepView, error_fields, event_json, iso, view, view_json
+from jobrunner.views import (
+    ErrorView,
+    Frozen,
+    StepView,
+    error_fields,
+    event_json,
+    iso,
+    view,
+    view_json,
+)
 from tests.records import make_job
 
 ERROR = JobError("error", "ValueError", "no", "no\nluck", 2, True, "Traceback ...")
