@@ -27,7 +27,7 @@ from .body import read_json
 from .manners import etag, is_known, log_text, rate_limit, traceparent
 from .owners import OwnedRunner
 from .problems import Problem
-from .sources import feed_source, job_source
+from .sources import FeedSource, JobSource
 from .streams import EventStream, StreamPlaces
 
 MAX_WAIT = 30
@@ -198,12 +198,12 @@ class Api:
         after = _cursor(request)
         if job.log.closed and after is not None and after >= job.log.last:
             return Response(status_code=204)
-        source = job_source(job, partial(self.json, request.scope, job))
+        source = JobSource(job, partial(self.json, request.scope, job))
         return EventStream(source, after=after, places=self.places)
 
     async def events(self, request: Request) -> Response:
         """`GET /events`: what happens to all jobs, from now on or after a number; no end."""
-        source = feed_source(self.runner.feed(), lambda event: self.runner.sees(event.job_id))
+        source = FeedSource(self.runner.feed(), self.runner.sees)
         return EventStream(source, after=_cursor(request), places=self.places)
 
     async def deliveries(self, request: Request) -> Response:

@@ -28,7 +28,7 @@ from .api import (
 )
 from .body import read_json
 from .manners import rate_limit
-from .sources import batch_source
+from .sources import BatchSource
 from .streams import EventStream
 
 
@@ -85,7 +85,7 @@ class BatchApi:
         after = _cursor(request)
         if batch.log.closed and after is not None and after >= batch.log.last:
             return Response(status_code=204)
-        source = batch_source(batch, lambda: self._json(request, batch), self._kept)
+        source = BatchSource(batch, lambda: self._json(request, batch), self._kept)
         return EventStream(source, after=after, places=self._places)
 
     def _batch(self, request: Request) -> Batch:

@@ -5,7 +5,6 @@ over a WebSocket: whoever sends frames has them from here.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from ..batch_views import batch_event_json
@@ -40,27 +39,37 @@ class Frames(NamedTuple):
     """The number to read after next time."""
 
 
-@dataclass(frozen=True, slots=True)
 class Source:
     """A log, and how it looks from outside.
 
-    Args:
-        log: The log.
-        snapshot: Makes the whole a JSON object, as it stands when called.
-        data: Makes an event a JSON object.
-        gap: Makes the event that stands for what is missing in a reading.
-        live: Whether who has no number begins with what comes now, instead of all that is kept.
-        shows: Whether this watcher may see an event; the others are passed over.
-        alike: Whether all watchers of the log see the same.
+    One is kept for each watcher, so it is an object with slots: closures would be 600 bytes more.
     """
 
-    log: EventLog
-    snapshot: Callable[[], bytes]
-    data: Callable[[Event], bytes]
-    gap: Callable[[Reading], Event]
-    live: bool = False
-    shows: Callable[[Event], bool] = lambda event: True
-    alike: bool = True
+    __slots__ = ("log",)
+
+    live = False
+    """Whether who has no number begins with what comes now, instead of all that is kept."""
+    alike = True
+    """Whether all watchers of the log see the same."""
+
+    def __init__(self, log: EventLog) -> None:
+        self.log = log
+
+    def snapshot(self) -> bytes:
+        """Return the whole as a JSON object, as it stands now."""
+        raise NotImplementedError
+
+    def data(self, event: Event) -> bytes:
+        """Return an event as a JSON object."""
+        raise NotImplementedError
+
+    def gap(self, reading: Reading) -> Event:
+        """Return the event that stands for what is missing in a reading."""
+        raise NotImplementedError
+
+    def shows(self, event: Event) -> bool:
+        """Return whether this watcher may see an event; the others are passed over."""
+        return True
 
     def begin(self, after: int | None) -> Frames:
         """Return what a watcher gets first, and the number to read after.
@@ -100,45 +109,96 @@ class Source:
         return "snapshot", b'%b,"seq":%d}' % (self.snapshot()[:-1], self.log.last)
 
 
-def job_source(job: Job, snapshot: Callable[[], bytes]) -> Source:
-    """Return a job as its watchers see it; its last event has the result in it."""
-    return Source(
-        log=job.log,
-        snapshot=snapshot,
-        data=lambda event: event_json(event, job=job),
-        gap=lambda reading: gap(job.id, job.updated_at, reading),
-    )
-
-
-def batch_source(
-    batch: Batch, snapshot: Callable[[], bytes], kept: Callable[[str], Job | None]
-) -> Source:
-    """Return a batch as its watchers see it; each job's end has its result in it.
+class JobSource(Source):
+    """A job as its watchers see it; its last event has the result in it.
 
     Args:
+        job: The job's record.
+        view: Makes it JSON, as it stands when called.
+    """
+
+    __slots__ = ("_job", "_view")
+
+    def __init__(self, job: Job, view: Callable[[], bytes]) -> None:
+        super().__init__(job.log)
+        self._job = job
+        self._view = view
+
+    def snapshot(self) -> bytes:
+        """Return the job."""
+        return self._view()
+
+    def data(self, event: Event) -> bytes:
+        """Return an event of the job."""
+        return event_json(event, job=self._job)
+
+    def gap(self, reading: Reading) -> Event:
+        """Return what says which events are no longer kept."""
+        return gap(self._job.id, self._job.updated_at, reading)
+
+
+class BatchSource(Source):
+    """A batch as its watchers see it; each job's end has its result in it.
+
+    Args:
+        batch: The batch's record.
+        view: Makes it JSON, as it stands when called.
         kept: Finds a job by its id, None when it is no longer kept.
     """
 
-    def data(event: Event) -> bytes:
-        job = kept(event.job_id) if event.type == "item" else None
-        return batch_event_json(batch, event, job)
+    __slots__ = ("_batch", "_kept", "_view")
 
-    return Source(
-        log=batch.log,
-        snapshot=snapshot,
-        data=data,
-        gap=lambda reading: gap("", batch.updated_at, reading),
-    )
+    def __init__(
+        self, batch: Batch, view: Callable[[], bytes], kept: Callable[[str], Job | None]
+    ) -> None:
+        super().__init__(batch.log)
+        self._batch = batch
+        self._view = view
+        self._kept = kept
+
+    def snapshot(self) -> bytes:
+        """Return the batch."""
+        return self._view()
+
+    def data(self, event: Event) -> bytes:
+        """Return an event of the batch."""
+        job = self._kept(event.job_id) if event.type == "item" else None
+        return batch_event_json(self._batch, event, job)
+
+    def gap(self, reading: Reading) -> Event:
+        """Return what says which events are no longer kept."""
+        return gap("", self._batch.updated_at, reading)
 
 
-def feed_source(feed: EventLog, shows: Callable[[Event], bool]) -> Source:
-    """Return the log of all jobs; an event's `seq` is its number in its job's own log."""
-    return Source(
-        log=feed,
-        snapshot=lambda: b'{"job_id":""}',
-        data=event_json,
-        gap=lambda reading: gap("", reading.events[0].at if reading.events else 0.0, reading),
-        live=True,
-        shows=shows,
-        alike=False,
-    )
+class FeedSource(Source):
+    """The log of all jobs; an event's `seq` is its number in its job's own log.
+
+    Args:
+        feed: The log.
+        sees: Whether this watcher may see a job, given its id.
+    """
+
+    __slots__ = ("_sees",)
+
+    live = True
+    alike = False
+
+    def __init__(self, feed: EventLog, sees: Callable[[str], bool]) -> None:
+        super().__init__(feed)
+        self._sees = sees
+
+    def snapshot(self) -> bytes:
+        """Return what stands for all jobs: a list of them is asked for elsewhere."""
+        return b'{"job_id":""}'
+
+    def data(self, event: Event) -> bytes:
+        """Return an event of a job."""
+        return event_json(event)
+
+    def gap(self, reading: Reading) -> Event:
+        """Return what says which events are no longer kept."""
+        return gap("", reading.events[0].at if reading.events else 0.0, reading)
+
+    def shows(self, event: Event) -> bool:
+        """Return whether the event's job is one that this watcher may see."""
+        return self._sees(event.job_id)

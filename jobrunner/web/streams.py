@@ -116,8 +116,9 @@ class EventStream(Response):
 
     async def _send_events(self, send: "_Sender", rest: "_Rest") -> None:
         log, frames, after = self._source.log, *self._source.begin(self._after)
-        await send(b"retry: 1000\n\n" + encode(frames))
-        fresh = bool(frames)
+        body, fresh = b"retry: 1000\n\n" + encode(frames), bool(frames)
+        del frames  # a snapshot may be large, and this goes on for hours
+        await send(body)
         while not rest.over:
             body, after = self._places.piece(self._source, after, fresh=fresh)
             if body:

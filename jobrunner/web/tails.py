@@ -15,7 +15,7 @@ from ..jobs import FINAL, Job, JobStatus
 from ..views import event_json
 from .owners import OwnedRunner
 from .sessions import SessionIndex
-from .sources import BATCH, PIECE, Frame, job_source
+from .sources import BATCH, PIECE, Frame, JobSource
 
 MAX_SNAPSHOTS = 200
 """Live jobs of a session that are shown at once: those of each status at most, the newest."""
@@ -39,7 +39,7 @@ class JobTail:
         self._after = min(after or 0, job.log.last)  # a number never reached is another log's
         self._greet = greet
         self._snapshot = snapshot
-        self._source = job_source(job, lambda: b"{}")
+        self._source = JobSource(job, lambda: b"{}")
 
     @property
     def ended(self) -> bool:

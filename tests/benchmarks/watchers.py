@@ -4,6 +4,10 @@
 
 The server is a process of its own, as `jobrunner serve` would run it, and the watchers are sockets
 of two more, so that nothing of theirs is counted. Linux only.
+
+What is kept when all have gone is the allocator's: tasks and descriptors are back to where they
+were, and as many again find their memory there. Of 5,000 streams, 64 MB while they were open,
+tracemalloc saw a first round leave 2 MB, of sets and dicts that grew, and the next ones 1 kB each.
 """
 
 import argparse
@@ -53,6 +57,8 @@ class Figures(NamedTuple):
     """Seconds from an event to the last one."""
     kept: float
     """Memory in MB that is still taken 2 s after all have gone, over what was before."""
+    again: float
+    """Memory in MB that as many again, come and gone, add to that: what is kept is used again."""
     left: int
     """Tasks and descriptors that are there 2 s after all have gone, and weren't before."""
 
@@ -237,7 +243,12 @@ def measure(kind: str, count: int) -> Figures:
         watchers.leave()
         time.sleep(2.0)
         after, kept = server.state(), server.memory() - memory
-    return Figures(each, first, last, kept / 1_024, sum(after.values()) - sum(before.values()))
+        Watchers(kind, server, job_id, count).leave()
+        time.sleep(2.0)
+        server.state()
+        again = server.memory() - memory - kept
+    left = sum(after.values()) - sum(before.values())
+    return Figures(each, first, last, kept / 1_024, again / 1_024, left)
 
 
 def dead(kind: str) -> float:
@@ -269,14 +280,17 @@ def allow_files(count: int) -> None:
 def table(count: int, rounds: int) -> Iterator[str]:
     """Yield the lines of a Markdown table: medians."""
     yield f"Python {platform.python_version()}, {count:,} open, medians of {rounds} rounds\n"
-    yield f"| | kB each | first told, s | all told, s | MB kept | left | MB of {DEAD} dead |"
-    yield "| --- | ---: | ---: | ---: | ---: | ---: | ---: |"
+    yield (
+        "| | kB each | first told, s | all told, s | MB kept | MB more after a second round "
+        f"| left | MB of {DEAD} dead |"
+    )
+    yield "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"
     for kind in KINDS:
         runs = [measure(kind, count) for _ in range(rounds)]
-        each, first, last, kept, left = map(statistics.median, zip(*runs, strict=True))
+        each, first, last, kept, again, left = map(statistics.median, zip(*runs, strict=True))
         yield (
-            f"| {kind} | {each:.1f} | {first:.2f} | {last:.2f} | {kept:.0f} | {left:.0f} "
-            f"| {statistics.median(dead(kind) for _ in range(rounds)):.1f} |"
+            f"| {kind} | {each:.1f} | {first:.2f} | {last:.2f} | {kept:.0f} | {again:.1f} "
+            f"| {left:.0f} | {statistics.median(dead(kind) for _ in range(rounds)):.1f} |"
         )
 
 
