@@ -14,7 +14,6 @@ from typing import Any, Self, TypeVar, Unpack, overload
 
 from . import jobs
 from .batch_intake import BatchIntake
-from .batching import Batching
 from .control import Control
 from .endings import Endings
 from .engines import Engines
@@ -37,6 +36,7 @@ from .store import JobStore
 from .submit_options import SubmitOptions
 from .threads import Threads
 from .timers import Timers
+from .tooling import Tooling
 from .webhooks import Announcer, Webhooks, needed
 from .worker import Workers
 
@@ -45,7 +45,7 @@ logger = logging.getLogger("jobrunner.runner")
 T = TypeVar("T")
 
 
-class JobRunner(JobTypes, Batching):
+class JobRunner(JobTypes, Tooling):
     """Runs jobs in this process: an asyncio queue, a pool of workers, and everything in memory.
 
     Use it as an async context manager, or give `lifespan` to the app that embeds it. Leaving it

@@ -82,6 +82,9 @@ OPERATIONS: dict[str, Operation] = {
     "job": lambda runner, _: call(lambda: runner.job(another)),
     "command_job": lambda runner, _: call(lambda: runner.command_job("say", "echo {{word}}")),
     "job_types": lambda runner, _: call(lambda: runner.job_types),
+    "toolbox": lambda runner, _: call(runner.toolbox),
+    "tools": lambda runner, _: call(runner.tools),
+    "execute_tool": lambda runner, _: runner.execute_tool("slow_background"),
 }
 
 
@@ -122,6 +125,9 @@ ANSWERS = {  # operation: new, running, draining, stopped; the job has ended in 
     "job": (None, None, None, None),
     "command_job": (None, None, None, None),
     "job_types": (None, None, None, None),
+    "toolbox": (None, None, None, None),
+    "tools": (None, None, None, None),
+    "execute_tool": (None, None, None, None),
 }
 
 
@@ -220,7 +226,8 @@ def test_t16_a_runner_works_in_one_event_loop_after_the_other() -> None:
 READS = {
     "get", "handle", "list", "page", "record", "owner_of", "poll_after", "stats", "job",
     "deliveries", "batch", "batch_record", "poll_batch_after",
-    "command_job", "job_types", "submit_threadsafe",
+    "command_job", "job_types", "submit_threadsafe", "toolbox", "tools",
+    "execute_tool",  # it refuses in words, to a model
 }  # fmt: skip
 TOUCHING = sorted(OPERATIONS.keys() - READS - {"enter", "lifespan"})
 

@@ -1,0 +1,133 @@
+"""The tools as vendors want them, held against the vendors' own types."""
+
+from typing import Annotated, Any, Literal
+
+import pytest
+from pydantic import BaseModel, Field, SecretStr, TypeAdapter
+
+from jobrunner import InvalidOption, JobContext, JobRunner
+
+
+class Options(BaseModel):
+    branch: str = "main"
+    nested: "Options | None" = None
+
+
+OPTIONS = Options()
+TOKEN = SecretStr("s3cret")
+
+
+def a_runner() -> JobRunner:
+    runner = JobRunner()
+
+    @runner.job
+    async def build(
+        ctx: JobContext,
+        target: Annotated[str, Field(description="What to build.")],
+        options: Options = OPTIONS,
+        mode: Literal["fast", "small"] = "fast",
+        tags: list[str] | None = None,
+        token: SecretStr = TOKEN,
+    ) -> str:
+        """Build a target."""
+        return target
+
+    @runner.job("run tests: all of them, in every way that there is, with reports and coverage")
+    async def run_tests() -> None: ...
+
+    @runner.job
+    async def title(title: dict[str, int], items: tuple[int, str] = (1, "a")) -> None: ...
+
+    runner.command_job("echo", ["echo", "{{text}}"])
+    return runner
+
+
+RUNNER = a_runner()
+
+
+@pytest.mark.slow  # imports the vendor's package
+def test_openai_takes_the_tools_of_chat_completions() -> None:
+    """A tool that the API refuses ends the whole request."""
+    chat = pytest.importorskip("openai.types.chat", reason="needs openai")
+    check = TypeAdapter(chat.ChatCompletionFunctionToolParam)
+    for tool in RUNNER.tools("openai-chat"):
+        assert check.validate_python(tool) == tool
+
+
+@pytest.mark.slow  # imports the vendor's package
+def test_openai_takes_the_tools_of_responses() -> None:
+    """There the name stands elsewhere, and what isn't strict has to say so."""
+    responses = pytest.importorskip("openai.types.responses", reason="needs openai")
+    check = TypeAdapter(responses.FunctionToolParam)
+    for tool in RUNNER.tools("openai-responses"):
+        assert check.validate_python(tool) == tool
+        assert tool["strict"] is False
+
+
+@pytest.mark.slow  # imports the vendor's package
+def test_anthropic_takes_the_tools() -> None:
+    """Its schema is called `input_schema`."""
+    anthropic = pytest.importorskip("anthropic.types", reason="needs anthropic")
+    check = TypeAdapter(anthropic.ToolParam)
+    for tool in RUNNER.tools("anthropic"):
+        assert check.validate_python(tool) == tool
+
+
+@pytest.mark.slow  # imports the vendor's package
+def test_mcp_takes_the_tools() -> None:
+    """Nothing of a tool may be left over that its own type doesn't know."""
+    mcp = pytest.importorskip("mcp.types", reason="needs mcp")
+    for tool in RUNNER.tools("mcp"):
+        taken = mcp.Tool.model_validate(tool)
+        assert taken.model_dump(by_alias=True, exclude_none=True, mode="json") == tool
+
+
+SCHEMAS: list[tuple[str, dict[str, Any]]] = [
+    (tool["name"], tool["input_schema"]) for tool in RUNNER.tools("anthropic")
+]
+
+
+@pytest.mark.parametrize(("name", "schema"), SCHEMAS)
+def test_the_arguments_schema_is_one(name: str, schema: dict[str, Any]) -> None:
+    """Held against the schema of JSON schemas; every reference leads somewhere."""
+    jsonschema = pytest.importorskip("jsonschema", reason="needs jsonschema")
+    jsonschema.Draft202012Validator.check_schema(schema)
+    assert schema["type"] == "object"
+    validator = jsonschema.Draft202012Validator(schema)
+    given = {"target": "x", "options": {"nested": {"branch": "b", "nested": {}}}}
+    assert list(validator.iter_errors(given if name == "build_background" else {})) is not None
+
+
+@pytest.mark.parametrize(("name", "schema"), SCHEMAS)
+def test_names_are_what_every_vendor_takes(name: str, schema: dict[str, Any]) -> None:
+    """OpenAI is the strictest: letters, digits, `_` and `-`, 64 of them."""
+    assert 0 < len(name) <= 64
+    assert all(c.isascii() and (c.isalnum() or c in "_-") for c in name)
+
+
+def test_the_schema_has_what_a_model_needs_and_no_more() -> None:
+    """Titles that repeat names cost tokens in every request; a param may be called `title`."""
+    tools = {tool["name"]: tool["input_schema"] for tool in RUNNER.tools("anthropic")}
+    assert tools["title_background"] == {
+        "type": "object",
+        "additionalProperties": False,
+        "required": ["title"],
+        "properties": {
+            "title": {"type": "object", "additionalProperties": {"type": "integer"}},
+            "items": {
+                "type": "array",
+                "maxItems": 2,
+                "minItems": 2,
+                "prefixItems": [{"type": "integer"}, {"type": "string"}],
+            },
+        },
+    }
+    build = tools["build_background"]["properties"]
+    assert build["target"] == {"type": "string", "description": "What to build."}
+    assert "s3cret" not in str(build)
+
+
+def test_another_format_is_refused_by_name() -> None:
+    """A typo shouldn't send some other vendor's tools."""
+    with pytest.raises(InvalidOption, match="format is 'openai'; it must be one of: openai-chat"):
+        RUNNER.tools("openai")  # type: ignore[arg-type]  # that is the point
