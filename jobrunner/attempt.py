@@ -13,6 +13,7 @@ from types import FrameType
 from typing import Any, Literal, TypeAlias
 
 from .context import JobContext
+from .gates import Resumption
 from .handlers import Handler
 from .jobs import FailureReason, Job
 from .wording import clip
@@ -35,6 +36,23 @@ _LIMITS: dict[StopReason | None, FailureReason] = {
 }
 
 
+class Standing:
+    """Where an attempt stands that waits for somebody, or has."""
+
+    __slots__ = ("answers", "has_worker", "left", "resumption", "waits")
+
+    def __init__(self) -> None:
+        self.waits = 0
+        """How much it waits for."""
+        self.answers = 0
+        """How much of that are people's answers, for which its time limit stands still."""
+        self.has_worker = True
+        self.resumption: Resumption | None = None
+        """It waits for a worker again."""
+        self.left: float | None = None
+        """Seconds that are left of its time limit, while that stands still."""
+
+
 @dataclass(slots=True, eq=False)
 class Attempt:
     """An attempt that runs, or that was given up."""
@@ -52,13 +70,17 @@ class Attempt:
     limit: float = math.inf
     """Seconds that it may take, with what the handler was given beside the timeout."""
     ends_by: float = math.inf
-    """End of the time limit, on the loop's clock."""
+    """End of the time limit, on the loop's clock; infinite while that stands still."""
+    standing: Standing | None = None
+    """Set once it has waited for somebody."""
 
     @property
     def next_check(self) -> float:
         """When a limit may be over, on the loop's clock; infinite without one."""
         if (stall := self.job.stall_timeout) is None:
             return self.ends_by
+        if self.standing is not None and not self.standing.has_worker:
+            return self.ends_by  # it is silent because others are
         return min(self.ends_by, self.context._sign_of_life() + stall)
 
     @property
@@ -87,6 +109,8 @@ class Attempt:
         """Move the end of the time limit."""
         self.limit += seconds
         self.ends_by += seconds
+        if self.standing is not None and self.standing.left is not None:
+            self.standing.left += seconds
 
     def why(self) -> str:
         """Say what it was stopped for."""

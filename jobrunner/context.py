@@ -8,7 +8,8 @@ import asyncio
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeAlias
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Protocol, TypeAlias
 
 from pydantic_core import from_json, to_json
 
@@ -35,9 +36,11 @@ class Desk:
         loop: The event loop.
         record: Keeps what a handler of a job has said.
         extend: Gives an attempt at a job some seconds more.
+        aside: Returns what gives the worker of an attempt back while it is entered, as it waits
+            for somebody; None where there are no workers.
     """
 
-    __slots__ = ("extend", "loop", "record")
+    __slots__ = ("aside", "extend", "loop", "record")
 
     def __init__(
         self,
@@ -45,10 +48,22 @@ class Desk:
         *,
         record: Record,
         extend: Callable[[Job, float], None],
+        aside: "StandAside | None" = None,
     ) -> None:
         self.loop = loop
         self.record = record
         self.extend = extend
+        self.aside = aside
+
+
+class StandAside(Protocol):
+    """See `Sideline.aside`."""
+
+    def __call__(
+        self, context: "JobContext", *, for_answer: bool = False
+    ) -> AbstractAsyncContextManager[None]:
+        """Return what stands aside while it is entered."""
+        ...
 
 
 class JobContext:
@@ -249,6 +264,10 @@ class JobContext:
         """Return when the handler last said anything, on the loop's clock; for the worker only."""
         return self._last_sign
 
+    def _show_life(self) -> None:
+        """Count the handler's silence from now on; for the worker only."""
+        self._last_sign = self._desk.loop.time()
+
     def _request_stop(self) -> None:
         """Tell the handler that this attempt is to stop; for the worker only."""
         self._cancel_requested = True
@@ -256,6 +275,30 @@ class JobContext:
     def _close(self) -> None:
         """Take what threads have on the way, and nothing after; for the worker only."""
         self._inbox.close()
+
+
+def stand_aside(
+    context: JobContext, *, for_answer: bool = False
+) -> AbstractAsyncContextManager[None]:
+    """Return what gives the worker of an attempt back while it is entered, in the event loop.
+
+    Leaving it waits for a worker again, unless the attempt waits for something else too; who is to
+    stop has none and needs none. Its stall timeout stands still meanwhile, its deadline doesn't.
+
+    Args:
+        for_answer: Whether a person is waited for; the attempt's time limit stands still then.
+
+    Raises:
+        InvalidOption: The handler runs in a process of its own.
+        asyncio.CancelledError: The attempt has ended.
+    """
+    aside = context._desk.aside
+    if aside is None:
+        raise InvalidOption(
+            "a handler in a process of its own can't wait for others; let a coroutine do that, and "
+            "submit the job of the process from there"
+        )
+    return aside(context, for_answer=for_answer)
 
 
 def _fields(fields: dict[str, Any]) -> dict[str, Any]:

@@ -9,16 +9,81 @@ again, where one that is more urgent may overtake it.
       +- call -+ wait there
 """
 
+import asyncio
 import heapq
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Literal, Protocol, TypeAlias
+from typing import Literal, Protocol, TypeAlias, final
 
+from .batches import Batch
 from .jobs import Job
 from .options import RateLimit, TypeOptions
 from .timers import Timer, Timers
 
-Entry: TypeAlias = tuple[float, int, Job]
+
+@final
+class Resumption:
+    """An attempt that stood aside and waits for a worker again; to the queue it is like a job.
+
+    Args:
+        job: Its job.
+        turn: What the attempt waits for.
+        granted: Called when the queue gives it out.
+    """
+
+    __slots__ = ("granted", "is_final", "job", "timer", "turn")
+
+    def __init__(self, job: Job, turn: "asyncio.Future[None]", granted: Callable[[], None]) -> None:
+        self.job = job
+        self.turn = turn
+        self.granted = granted
+        self.is_final = False
+        """Whether it waits no more."""
+        self.timer: Timer | None = None
+
+    @property
+    def id(self) -> str:
+        """Id of the job."""
+        return self.job.id
+
+    @property
+    def number(self) -> int:
+        """Number of the job."""
+        return self.job.number
+
+    @property
+    def type(self) -> str:
+        """Type of the job."""
+        return self.job.type
+
+    @property
+    def priority(self) -> int:
+        """Priority of the job."""
+        return self.job.priority
+
+    @property
+    def concurrency_key(self) -> str | None:
+        """The job's, whose slot it takes again."""
+        return self.job.concurrency_key
+
+    @property
+    def owner(self) -> str | None:
+        """The job's, to whom its slots belong."""
+        return self.job.owner
+
+    @property
+    def batch(self) -> Batch | None:
+        """The job's, whose slot it takes again."""
+        return self.job.batch
+
+    def __lt__(self, other: object) -> bool:
+        return False  # all that is alike in rank and number is of one job
+
+    __gt__ = __lt__
+
+
+Queued: TypeAlias = Job | Resumption
+Entry: TypeAlias = tuple[float, int, Queued]
 """Rank, number, job: as the queue orders them."""
 Call: TypeAlias = Callable[[Entry], None]
 Key: TypeAlias = tuple[Literal["key", "batch"], str, str | None]
@@ -162,15 +227,15 @@ class TypeGates:
         gate.bound = bound
         return gate
 
-    def open_to(self, job: Job) -> bool:
+    def open_to(self, job: Queued) -> bool:
         """Return whether nothing limits the job."""
         return not self.limits_all and not _has_own(job)
 
-    def closed(self, job: Job) -> Gate | None:
+    def closed(self, job: Queued) -> Gate | None:
         """Return a gate that the job can't pass now, or None."""
         return next((gate for gate in self._of(job) if not gate.bound.is_open()), None)
 
-    def enter(self, job: Job) -> None:
+    def enter(self, job: Queued) -> None:
         """Let the job pass all gates, and call who else could."""
         gates = self._of(job)
         for gate in gates:
@@ -184,16 +249,19 @@ class TypeGates:
             gate.bound.give_back()
         self.pass_on(job)
 
-    def pass_on(self, job: Job) -> None:
+    def pass_on(self, job: Queued) -> None:
         """Call the next one at each gate of a job that was called and won't pass."""
         for gate in self._of(job):
             gate.call_next()
         self._forget_keys(job)
 
-    def _of(self, job: Job) -> list[Gate]:
-        return [*self._own(job), *self._common] if _has_own(job) else self._common
+    def _of(self, job: Queued) -> list[Gate]:
+        common = self._common
+        if type(job) is Resumption:  # no start, and so nothing to the rate
+            common = [gate for gate in common if not isinstance(gate.bound, Window)]
+        return [*self._own(job), *common] if _has_own(job) else common
 
-    def _own(self, job: Job) -> Iterator[Gate]:
+    def _own(self, job: Queued) -> Iterator[Gate]:
         """Yield the gates that the job shares with those of its key, and of its batch, only."""
         for key, limit in self._keys_of(job):
             gate = self._keys.get(key)
@@ -201,13 +269,13 @@ class TypeGates:
                 gate = self._keys[key] = self._gate(Slots(limit))
             yield gate
 
-    def _keys_of(self, job: Job) -> Iterator[tuple[Key, int]]:
+    def _keys_of(self, job: Queued) -> Iterator[tuple[Key, int]]:
         if job.concurrency_key is not None:
             yield ("key", job.concurrency_key, job.owner), self._per_key
         if (batch := job.batch) is not None and batch.max_in_flight is not None:
             yield ("batch", batch.id, job.owner), batch.max_in_flight
 
-    def _forget_keys(self, job: Job) -> None:
+    def _forget_keys(self, job: Queued) -> None:
         """A key that nobody holds or waits for costs nothing."""
         for key, _ in self._keys_of(job):
             gate = self._keys[key]
@@ -216,7 +284,7 @@ class TypeGates:
                 del self._keys[key]
 
 
-def _has_own(job: Job) -> bool:
+def _has_own(job: Queued) -> bool:
     """Whether the job has a key, or a batch of which only so many run."""
     batch = job.batch
     return job.concurrency_key is not None or (

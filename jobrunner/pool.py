@@ -6,6 +6,7 @@ A worker is a place and no coroutine: whoever waits in a loop for work can die t
 
 import asyncio
 
+from .gates import Resumption
 from .queue import JobQueue
 from .worker import Workers
 
@@ -48,11 +49,17 @@ class WorkerPool:
     def _fill(self) -> None:
         """Begin as many jobs as there are places; one may end at once, and leave its place."""
         self._stirred = False
-        attempts, take, begin = self._workers.attempts, self._queue.take, self._workers.begin
+        workers, take, begin = self._workers, self._queue.take, self._workers.begin
+        attempts, aside = workers.attempts, workers.aside
         for _ in range(TURN):
-            if not self._running or len(attempts) >= self.size or (job := take()) is None:
+            if not self._running or len(attempts) - aside.count >= self.size:
                 return
-            begin(job)
+            if (job := take()) is None:
+                return
+            if type(job) is Resumption:
+                workers.resume(job)
+            else:
+                begin(job)
         self.stir()
 
     def resize(self, size: int) -> None:
@@ -68,12 +75,13 @@ class WorkerPool:
     async def stop(self, *, timeout: float, grace: float) -> None:
         """Let running jobs end within `timeout` seconds, and interrupt the rest.
 
-        Takes `timeout + grace` at most, whatever the handlers do.
+        Takes `timeout + grace` at most, whatever the handlers do. Who stands aside isn't waited
+        for: there is no worker any more to go on with.
         """
         self._running = False
         await self._workers.emptied(timeout)
         self.interrupt()
-        await self._workers.emptied(grace)
+        await self._workers.emptied(grace, aside=True)
 
     def interrupt(self) -> None:
         """Ask all attempts to end for a shutdown."""

@@ -12,7 +12,7 @@ import heapq
 from collections import deque
 from collections.abc import Callable
 
-from .gates import Entry, Gate, TypeGates
+from .gates import Entry, Gate, Queued, Resumption, TypeGates
 from .jobs import Job
 from .options import TypeOptions
 from .timers import Timers
@@ -72,7 +72,13 @@ class JobQueue:
         else:
             self._put_ready(job, due)
 
-    def _put_ready(self, job: Job, due: float) -> None:
+    def put_back(self, resumption: Resumption) -> None:
+        """Add an attempt that waits for a worker again; it goes before all that came due later."""
+        begun = resumption.job.begun
+        assert begun is not None, "what stood aside has begun"
+        self._put_ready(resumption, begun)
+
+    def _put_ready(self, job: Queued, due: float) -> None:
         job.timer = None
         entry = (due - AGEING * job.priority, job.number, job)
         gates = self._gates_of(job)
@@ -96,8 +102,10 @@ class JobQueue:
             return heapq.heappop(heap)
         return line.popleft() if line else None
 
-    def take(self) -> Job | None:
+    def take(self) -> Queued | None:
         """Take the next job; None when there is none to be had now, and `ready` will be called.
+
+        Or the next attempt that stood aside, to which its job's limits are open again.
 
         Who takes a job says `leave` when nothing runs of it any more.
         """
@@ -129,7 +137,7 @@ class JobQueue:
         self._passed[job.id] = gates
         return True
 
-    def _gates_of(self, job: Job) -> TypeGates | None:
+    def _gates_of(self, job: Queued) -> TypeGates | None:
         gates = self._gates.get(job.type)
         if gates is None:
             options = self._options_of(job.type)
@@ -152,8 +160,8 @@ class JobQueue:
             gates.leave(job)
         self._tell()
 
-    def discard(self, job: Job) -> None:
-        """Let go of a waiting job that has just become final.
+    def discard(self, job: Queued) -> None:
+        """Let go of a waiting job that has just become final, or of an attempt that waits no more.
 
         It stays in its place until it is met, or until half of the queue is like it.
         """

@@ -45,7 +45,7 @@ class Steering(Lookup):
             state=self._state,
             paused=self._queue.paused,
             workers=self._pool.size,
-            busy=len(self._workers.attempts),
+            busy=self._workers.busy,
             stuck=len(self._workers.stuck),
             stuck_total=self._workers.stuck.total,
             blocked=self._workers.blocked,

@@ -18,10 +18,12 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from . import jobs
+from .aside import Sideline
 from .attempt import Attempt, StopReason
 from .context import Desk, JobContext
 from .endings import Endings
 from .engines import Engines
+from .gates import Resumption
 from .handlers import Handlers
 from .jobs import Job, JobError
 from .outcomes import Outcomes
@@ -72,6 +74,14 @@ class Workers:
         watchdog: float | None,
     ) -> None:
         self.attempts: dict[str, Attempt] = {}
+        """All attempts, those that stand aside too."""
+        self.aside = Sideline(
+            queue=queue,
+            timers=timers,
+            find=self._find,
+            moved=self._look_after,
+            watch=self._watch,
+        )
         self.blocked = 0
         """How often a handler, or anything else, has blocked the event loop."""
         self.stuck = Stuck(max_stuck, queue.hold)
@@ -95,7 +105,9 @@ class Workers:
     def open(self, loop: asyncio.AbstractEventLoop) -> None:
         """Use `loop` from now on; call it in the loop's thread."""
         self._loop = loop
-        self._desk = Desk(loop, record=self._store.save, extend=self._extend)
+        self._desk = Desk(
+            loop, record=self._store.save, extend=self._extend, aside=self.aside.aside
+        )
         self.stuck.open(loop)
         if self._watchdog is not None:
             self._watchdog.open(loop)
@@ -115,12 +127,21 @@ class Workers:
             text = f"blocked the event loop for {blockage.seconds:.2g} s"
             self._store.save(attempt.job, "log", {"text": text, "fields": fields})
 
-    async def emptied(self, timeout: float) -> None:
-        """Wait until nothing runs, `timeout` seconds at most."""
-        if self.attempts:
-            self._emptied = asyncio.Event()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(timeout):
+    @property
+    def busy(self) -> int:
+        """How many attempts have a worker."""
+        return len(self.attempts) - self.aside.count
+
+    async def emptied(self, timeout: float, *, aside: bool = False) -> None:
+        """Wait until no worker is busy, `timeout` seconds at most.
+
+        Args:
+            aside: Wait for those who stand aside, too.
+        """
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                while self.attempts if aside else self.busy:
+                    self._emptied = asyncio.Event()
                     await self._emptied.wait()
 
     def begin(self, job: Job) -> None:
@@ -129,6 +150,13 @@ class Workers:
             self._begin(job)
         except BaseException as fault:  # of our own, and nobody else would end the job
             self._lose(job, fault)
+
+    def resume(self, resumption: Resumption) -> None:
+        """Let an attempt go on that stood aside."""
+        try:
+            resumption.granted()
+        except BaseException as fault:  # pragma: no cover  # of our own: nobody else's code runs
+            self._lose(resumption.job, fault)
 
     def _begin(self, job: Job) -> None:
         now, clock = self._now(), self._timers.now()
@@ -191,6 +219,18 @@ class Workers:
             attempt.extend(seconds)
             self._watch(attempt)
 
+    def _find(self, context: JobContext) -> Attempt | None:
+        """Return the attempt of a context, unless it has ended."""
+        attempt = self.attempts.get(context.job_id)
+        return attempt if attempt is not None and attempt.context is context else None
+
+    def _look_after(self) -> None:
+        """Have the loop watched while a worker is busy."""
+        if self.busy == 0:
+            self._rest()
+        elif self._watchdog is not None:
+            self._watchdog.watch()
+
     def _watch(self, attempt: Attempt) -> None:
         """Look at the limits when the next of them may be over."""
         if attempt.job.timer is not None:
@@ -237,6 +277,7 @@ class Workers:
         """Ask the attempt to end: now, again after a grace, and give it up after another."""
         if attempt.ask(reason) and not attempt.settled:
             attempt.context._request_stop()
+            self.aside.interrupt(attempt)
             self._press(attempt, lambda: self._press(attempt, lambda: self._abandon(attempt)))
 
     def _press(self, attempt: Attempt, then: Callable[[], None]) -> None:
@@ -287,13 +328,16 @@ class Workers:
             attempt.settled = True
             self._timers.cancel(attempt.job.timer)
             attempt.job.timer = None
-            del self.attempts[attempt.job.id]
+            attempts = self.attempts
+            del attempts[attempt.job.id]
+            if attempt.standing is not None:
+                self.aside.release(attempt)
             self._queue.leave(attempt.job)
-            if not self.attempts:
+            if len(attempts) == self.aside.count:
                 self._rest()
 
     def _rest(self) -> None:
-        """Nothing runs any more."""
+        """No worker is busy."""
         if self._watchdog is not None:
             self._watchdog.rest()
         if self._emptied is not None:

@@ -19,8 +19,8 @@ ORDER = """
     process_table processes commands signals inbox context results fingerprints handlers signatures
     pages packing
     groups listing store endings threads stuck failures
-    deliveries direct posting hosts couriers webhooks engines sight watchdog single attempt outcomes
-    worker control pool submission job_types lookup steering
+    deliveries direct posting hosts couriers webhooks engines sight watchdog single attempt aside
+    outcomes worker control pool submission job_types lookup steering
     batch_views batch_intake batch_handles batching toolbox_text toolbox_output toolbox_scope
     toolbox_answers toolbox_errors toolbox_arguments toolbox_actions toolbox_formats toolbox tooling
     runner

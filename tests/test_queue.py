@@ -22,6 +22,7 @@ class Queue(JobQueue):
         while (job := self.take()) is None:
             self._told.clear()
             await self._told.wait()
+        assert isinstance(job, Job)
         return job
 
 
