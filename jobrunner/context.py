@@ -159,12 +159,34 @@ class JobContext:
         data = {"text": clip(str(message), MAX_TEXT), "fields": kept}
         self._do(lambda: self._record("log", data))
 
-    def emit(self, text: str) -> None:
-        """Stream a piece of partial output; every watcher sees it.
+    def emit(self, value: Any, *, channel: str = "text") -> None:
+        """Stream a piece of partial output: text, or any other value as JSON.
 
-        A late one sees it too, as far as the job's log still has it: 1,000 events by default.
+        Every watcher sees it. A late one does too: all text that the job's log still has, 5,000,000
+        characters by default, in fewer and larger pieces. Nothing in it is masked.
+
+        Args:
+            value: A text is a piece of all the text of its channel; one over 16,384 characters is
+                streamed in several. Any other value stands for itself, as JSON: what JSON can't
+                hold as its `repr`, and over 16,384 bytes only how long it was.
+            channel: Which output it belongs to, "reasoning" for example. That of "text" is what
+                others see as the job's `partial` output.
+
+        Raises:
+            InvalidOption: `channel` isn't 1 to 64 printable characters.
         """
-        self._output("text", clip(str(text), MAX_TEXT))
+        if not (isinstance(channel, str) and 0 < len(channel) <= 64 and channel.isprintable()):
+            raise InvalidOption(
+                f"channel is {channel!r:.100}; it must be 1 to 64 printable characters"
+            )
+        if not isinstance(value, str):
+            data = {"stream": channel, "text": _json(value), "json": True}
+            self._do(lambda: self._record("output", data))
+        elif len(value) <= MAX_TEXT:
+            self._output(channel, clip(value, MAX_TEXT))
+        else:
+            for start in range(0, len(value), MAX_TEXT):
+                self._output(channel, clip(value[start : start + MAX_TEXT], MAX_TEXT))
 
     def extend_timeout(self, seconds: float) -> None:
         """Give this attempt `seconds` more than its time limit says.
@@ -254,7 +276,10 @@ class JobContext:
             self._record("progress", {"progress": percent, "progress_message": said, "step": shown})
 
     def _output(self, stream: str, text: str) -> None:
-        self._do(lambda: self._record("output", {"stream": stream, "text": text}))
+        if text:  # of nothing there is nothing to keep, but it is a sign of life
+            self._do(lambda: self._record("output", {"stream": stream, "text": text}))
+        else:
+            self._do(lambda: None)
 
     def _replay(self, kind: EventType, data: Mapping[str, Any]) -> None:
         """Record what a handler has said in another process; for engines only."""
@@ -308,6 +333,18 @@ def _fields(fields: dict[str, Any]) -> dict[str, Any]:
         return redact(kept) or {"left_out": f"{len(raw)} bytes of fields"}
     except Exception as error:  # their `__repr__` is anybody's code, and a log line fails no job
         return {"left_out": f"fields that can't be JSON: {describe(error)}"}
+
+
+def _json(value: Any) -> str:
+    try:
+        raw = to_json(value, fallback=repr, inf_nan_mode="null")
+        return raw.decode() if len(raw) <= MAX_TEXT else _left_out(f"{len(raw)} bytes")
+    except Exception as error:  # its `__repr__` is anybody's code, and output fails no job
+        return _left_out(f"a value that can't be JSON: {describe(error)}")
+
+
+def _left_out(what: str) -> str:
+    return to_json({"left_out": what}).decode()
 
 
 def _percent(value: float) -> float:

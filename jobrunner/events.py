@@ -6,41 +6,17 @@ reused, so a reader needs to remember a single integer to lose nothing and to re
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from functools import partial
-from typing import Any, Literal, NamedTuple, TypeAlias
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from typing import NamedTuple
 
-EventType: TypeAlias = Literal["status", "progress", "log", "output", "item", "gap", "done"]
+from .event import TEXTUAL
+from .event import Event as Event
+from .event import EventType as EventType
+from .event import make_event as make_event
+from .joining import Older
 
-
-_TEXTUAL = frozenset({"log", "output"})
-
-
-class Event(NamedTuple):
-    """Something that happened to a job."""
-
-    seq: int
-    """Number of the event in its job's log, from 1."""
-    job_id: str
-    """The job it happened to."""
-    type: EventType
-    """What happened; `done` is the last event of every job, `item` a job's end in its batch."""
-    at: float
-    """When, in unix seconds."""
-    data: Mapping[str, Any]
-    """What goes with the type; JSON values only."""
-
-    @property
-    def weight(self) -> int:
-        """What the event's text weighs against a log's `max_bytes`, in characters."""
-        if self.type not in _TEXTUAL:
-            return 0
-        return len(self.data["text"]) + len(str(self.data.get("fields", "")))
-
-
-make_event: Callable[[tuple[int, str, EventType, float, Mapping[str, Any]]], Event]
-make_event = partial(tuple.__new__, Event)
-"""Make an event of its fields; costs a third of `Event(...)`."""
+FEW = 16
+"""With a bound below this, a log joins nothing."""
 
 
 class Reading(NamedTuple):
@@ -52,22 +28,36 @@ class Reading(NamedTuple):
     """The number to read after next time."""
     missed: int
     """How many events between the number asked for and the first one here are no longer kept."""
+    joined: int = 0
+    """How many more numbers the events stand for than they are; see `joining`."""
+
+    @property
+    def begin(self) -> int:
+        """The number before the first that the events stand for."""
+        return self.last - len(self.events) - self.joined
+
+    def numbered(self) -> Iterator[tuple[int, Event]]:
+        """Yield the events with their numbers in this log, which of all jobs' isn't `seq`."""
+        if self.joined:
+            return ((event.seq, event) for event in self.events)
+        return enumerate(self.events, self.begin + 1)
 
 
 class EventLog:
     """The last events of one job, or of all jobs, numbered from 1.
 
-    Appending is O(1) and never waits. When a bound is hit the oldest events go, never the newest;
-    a reader that asks for one that went is told how many it missed.
+    Appending is O(1) and never waits. When a bound is hit, older output is joined, and then the
+    oldest events go, never the newest; a reader that asks for one that went is told how many it
+    missed.
 
     Args:
-        max_events: How many events to keep.
+        max_events: How many events to keep; a joined piece counts as one.
         max_bytes: How many characters of text in them to keep.
         last: Number after which the events are numbered; they go on from another log's then.
     """
 
     __slots__ = ("_bytes", "_events", "_gone", "_room", "_sweep_at", "_waiters", "closed", "last",
-                 "max_bytes", "max_events")  # fmt: skip
+                 "max_bytes", "max_events", "older")  # fmt: skip
 
     def __init__(
         self, *, max_events: int = 1_000, max_bytes: int = 5_000_000, last: int = 0
@@ -75,6 +65,8 @@ class EventLog:
         self.max_events = max_events
         self.max_bytes = max_bytes
         self.last = last
+        self.older: Older | None = None
+        """What no longer stands here one by one; None in most logs."""
         self.closed = False
         self._events: list[Event | None] = []
         self._gone = 0  # how many places at the front of the list are empty
@@ -84,28 +76,44 @@ class EventLog:
         self._waiters: dict[asyncio.Future[None], int] | None = None
 
     def __len__(self) -> int:
+        return self._single + (0 if self.older is None else len(self.older))
+
+    @property
+    def _single(self) -> int:
         return min(len(self._events) - self._gone, max(self.max_events, 1))
 
     @property
     def first(self) -> int:
-        """Number of the oldest event that is kept; `last + 1` when there is none."""
-        return self.last - len(self) + 1
+        """The oldest number that a kept event stands for; `last + 1` when there is none."""
+        return self.last - self._single + 1 if self.older is None else self.older.first
+
+    @property
+    def has_text(self) -> bool:
+        """Whether any log line or output is kept."""
+        return self._bytes > 0 or self.older is not None
 
     def append(self, event: Event) -> None:
         """Add the event as number `last + 1` and wake who waits for it."""
         self._events.append(event)
         self.last += 1
-        if event.type in _TEXTUAL:
+        if event.type in TEXTUAL:
             self._bytes += event.weight
+            self._sweep_at += self.max_events - self._room
             self._room = self.max_events
-            self._evict()
-        elif self.last > self._sweep_at or self._bytes > self.max_bytes:
+        if self.last > self._sweep_at or self._bytes > self.max_bytes:
             self._evict()
         if self._waiters:
             self._wake()
 
     def _evict(self) -> None:
         """Let the oldest go; the list is swept seldom enough to cost nothing per event."""
+        if self._room == self.max_events >= FEW and self._single * 8 > self.max_events * 5:
+            self._join()
+        surplus = len(self) - self.max_events
+        while self.older and (surplus > 0 or self._bytes > self.max_bytes):
+            self._bytes -= self.older.drop()
+            surplus -= 1
+        self.older = self.older or None
         events, gone = self._events, self._gone
         surplus = len(events) - gone - self.max_events
         if not self._bytes:  # none of them has a text, and none is looked at
@@ -122,7 +130,17 @@ class EventLog:
             del events[:gone]
             gone = 0
         self._gone = gone
-        self._sweep_at = self.last - len(events) + gone + self._room
+        kept = len(events) - gone + (0 if self.older is None else len(self.older))
+        self._sweep_at = self.last - kept + self._room
+
+    def _join(self) -> None:
+        """Join the older half of the events that stand one by one."""
+        events, stop = self._events, len(self._events) - self.max_events // 2
+        begin = max(self._gone, len(events) - self.max_events - 1)
+        older = self.older = self.older or Older(self.last - len(events) + begin + 1)
+        older.fold(events[begin:stop])  # type: ignore[arg-type]  # none of them is empty
+        del self._events[:stop]
+        self._gone = 0
 
     def close(self) -> None:
         """Say that nothing will follow, and wake everybody who waits."""
@@ -139,14 +157,28 @@ class EventLog:
         start = max(after + 1, self.first)
         if start > self.last:
             return Reading([], start - 1, start - after - 1)
+        if self.older is not None and start <= self.older.last:
+            return self._read_older(self.older, after, start, limit)
         place = len(self._events) - self.last + start - 1
         stop = None if limit is None else place + limit
         events = [event for event in self._events[place:stop] if event is not None]
         return Reading(events, start + len(events) - 1, start - after - 1)
 
+    def _read_older(self, older: Older, after: int, start: int, limit: int | None) -> Reading:
+        events = older.read(start - 1, limit)
+        stop = None if limit is None else self._gone + limit - len(events)
+        events += self._events[self._gone : stop]  # type: ignore[arg-type]  # none is empty
+        last = events[-1].seq if events else start - 1
+        return Reading(events, last, start - after - 1, last - start + 1 - len(events))
+
+    def single(self) -> list[Event]:
+        """Return the events that still stand one by one, in order."""
+        return self._events[len(self._events) - self._single :]  # type: ignore[return-value]  # none is empty
+
     def kept(self) -> list[Event]:
         """Return all events that there still are, in order."""
-        return self._events[len(self._events) - len(self) :]  # type: ignore[return-value]  # none is empty
+        older = [] if self.older is None else self.older.joints
+        return [joint.event for joint in older] + self.single()
 
     async def wait(self, after: int) -> None:
         """Wait until there is an event with a number above `after`, or the log is closed."""
@@ -209,5 +241,5 @@ class EventLog:
 
 def gap(job_id: str, at: float, reading: Reading) -> Event:
     """Return the event that stands for what `reading` missed; it has the number of the last."""
-    last = reading.last - len(reading.events)
+    last = reading.begin
     return Event(last, job_id, "gap", at, {"from": last - reading.missed + 1, "to": last})

@@ -12,12 +12,13 @@ from array import array
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from operator import attrgetter, itemgetter
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from pydantic_core import from_json, to_json
 
 from .events import Event, EventLog, EventType
 from .jobs import Job, JobError, JobStatus, Step
+from .joining import Joint, Older
 from .pages import Ids
 from .views import error_fields
 
@@ -69,7 +70,7 @@ _heading_of = itemgetter(*(_KEPT.index(name) for name in Heading._fields if name
 
 def pack(job: Job) -> bytes:
     """Return everything of a final job but its id. Its last event must be in its log."""
-    events = job.log.kept()
+    events = job.log.single()
     told = _USUAL if _is_usual(job, events) else _pack_events(job, events)
     return _dump((*told, *_values_of(job)))
 
@@ -88,7 +89,13 @@ def _is_usual(job: Job, events: list[Event]) -> bool:
     )
 
 
-def _pack_events(job: Job, events: list[Event]) -> tuple[str, tuple[float, ...], int, bytes | None]:
+Last: TypeAlias = int | tuple[int, bytes]
+"""The number of a log's last event; with older ones, what is packed of them beside it."""
+
+
+def _pack_events(
+    job: Job, events: list[Event]
+) -> tuple[str, tuple[float, ...], Last, bytes | None]:
     """Return letters for the status and for each event, when, the last number, and what else.
 
     That is bytes in bytes, so that who wants a heading needn't make a thousand events.
@@ -106,7 +113,28 @@ def _pack_events(job: Job, events: list[Event]) -> tuple[str, tuple[float, ...],
             codes += _TYPES[event.type]
             others.append(event.data)
     times = tuple(event.at for event in events)
-    return codes, times, job.log.last, _dump(others) if others else None
+    log = job.log
+    last = log.last if log.older is None else (log.last, _pack_older(log.older))
+    return codes, times, last, _dump(others) if others else None
+
+
+def _pack_older(older: Older) -> bytes:
+    joints = [
+        (event.seq, event.type, event.at, event.data, ends and ends.tobytes())
+        for event, ends in older.joints
+    ]
+    return _dump((older.first, joints))
+
+
+def _unpack_older(job_id: str, packed: bytes) -> Older:
+    first, joints = marshal.loads(packed)
+    return Older(
+        first,
+        [
+            Joint(Event(seq, job_id, kind, at, _unpack_data(kind, data)), ends and array("H", ends))
+            for seq, kind, at, data, ends in joints
+        ],
+    )
 
 
 def _dump(value: Any) -> bytes:
@@ -149,7 +177,9 @@ def unpack(job_id: str, packed: bytes) -> Job:
         times = (given["created_at"], given["started_at"], given["finished_at"])
     status = _STATUSES[codes[0]]
     given |= {"status": status, "listed_as": status, "updated_at": times[-1]}
+    last, older = last if isinstance(last, tuple) else (last, None)
     log = EventLog(max_events=len(times), max_bytes=sys.maxsize, last=last - len(times))
+    log.older = None if older is None else _unpack_older(job_id, older)
     job = Job(id=job_id, log=log, **given)
     for event in _unpack_events(job, codes[1:], times, others):
         log.append(event)

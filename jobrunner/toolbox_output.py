@@ -6,6 +6,7 @@ from typing import Any
 from pydantic_core import from_json
 
 from .jobs import Job
+from .partial import output_text as readable
 from .toolbox_text import clean
 
 _COMMAND = {"exit_code", "stdout", "stderr"}
@@ -31,8 +32,7 @@ def exit_code(job: Job) -> int | None:
 
 def output_text(job: Job) -> str:
     """Return what the job has written so far, as far as its log still has it."""
-    pieces = [str(event.data.get("text", "")) for event in _outputs(job)]
-    return clean("".join(pieces))
+    return clean("".join(readable(event) for event in _outputs(job)))
 
 
 def _outputs(job: Job) -> list[Any]:

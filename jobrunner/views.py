@@ -17,6 +17,7 @@ from pydantic_core import CoreSchema, from_json, to_json
 from .errors import JobCancelled, JobFailed
 from .events import Event
 from .jobs import Job, JobError, JobStatus
+from .partial import partial_text
 from .redaction import redact
 
 
@@ -107,6 +108,9 @@ class JobView(Frozen):
     """The validated params; secrets are masked."""
     result: Any
     """What the handler returned, once completed."""
+    partial: str | None
+    """The last 2,000 characters that the attempt has put out so far: text it has emitted without a
+    channel, output of its commands. Null before there is any, and once there is a result."""
     error: ErrorView | None
     """The last failure: of the job when it failed, of the last attempt while retrying."""
     attempt: int
@@ -288,6 +292,7 @@ def _fields(job: Job, when: Callable[[float | None], object] = iso) -> dict[str,
         "progress": job.progress,
         "progress_message": job.progress_message,
         "step": job.step and {"current": job.step.current, "total": job.step.total},
+        "partial": partial_text(job),
         "attempt": job.attempt,
         "max_attempts": job.max_attempts,
         "created_at": when(job.created_at),

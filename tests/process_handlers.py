@@ -128,7 +128,9 @@ def say_all(ctx: JobContext) -> None:
     ctx.step(1, 4)
     ctx.log("opened", path="a", message="field")
     ctx.extend_timeout(60)
-    ctx.emit("x" * 100_000)
+    ctx.log("x" * 100_000)
+    ctx.emit("y" * 16_385)
+    ctx.emit({"n": 1}, channel="steps")
 
 
 async def command(ctx: JobContext) -> str:

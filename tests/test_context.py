@@ -12,11 +12,13 @@ from jobrunner import (
     Event,
     InvalidOption,
     JobContext,
+    JobFailed,
     JobHandle,
     JobRunner,
     RetryableError,
     RetryPolicy,
 )
+from jobrunner.jobs import Step
 from jobrunner.submit_options import SubmitOptions
 from tests.simulation.loop import unix_now, virtual_time
 
@@ -247,20 +249,81 @@ async def test_emitted_text_is_output() -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    "act",
-    [
-        lambda ctx: ctx.log("x" * 100_000),
-        lambda ctx: ctx.emit("x" * 100_000),
-    ],
-    ids=["log", "emit"],
-)
 @virtual_time
-async def test_a_long_text_loses_its_middle(act: Act) -> None:
+async def test_a_long_line_loses_its_middle() -> None:
     """Q10: one call can't fill the memory; the start and the end say the most."""
-    ((_, data),) = await watched(act)
+    ((_, data),) = await watched(lambda ctx: ctx.log("x" * 100_000))
     marker = "\n... 83616 characters left out ...\n"
     assert data["text"] == "x" * 8_192 + marker + "x" * 8_192
+
+
+@virtual_time
+async def test_a_long_piece_of_output_comes_in_several() -> None:
+    """A model that doesn't stream answers at once, and nobody wants that without its middle."""
+    text = "".join(f"{number:05} " for number in range(10_000))
+    pieces = [data["text"] for _, data in await watched(lambda ctx: ctx.emit(text))]
+    assert ([len(piece) for piece in pieces], "".join(pieces)) == ([16_384] * 3 + [10_848], text)
+
+
+@virtual_time
+async def test_output_has_a_channel() -> None:
+    """What a model thinks is told apart from what it answers, by who watches."""
+    assert await watched(lambda ctx: ctx.emit("hm", channel="reasoning")) == [
+        ("output", {"stream": "reasoning", "text": "hm"})
+    ]
+
+
+@pytest.mark.parametrize("channel", ["", "x" * 65, "a\nb", 7, None])
+@virtual_time
+async def test_a_channel_is_a_short_name(channel: Any) -> None:
+    """It stands beside every piece, and in a page."""
+    with pytest.raises(JobFailed, match="it must be 1 to 64 printable characters"):
+        await ran(lambda ctx: ctx.emit("x", channel=channel))
+
+
+@pytest.mark.parametrize(("value", "text"), [
+    ({"tool": "search", "n": 1}, '{"tool":"search","n":1}'),
+    ([1, None], "[1,null]"),
+    (True, "true"),
+    (None, "null"),
+    (float("nan"), "null"),
+    (Step(1, 2), "[1,2]"),
+    ({1: {2}}, '{"1":[2]}'),
+    ("x" * 20_000, None),
+])  # fmt: skip
+@virtual_time
+async def test_a_value_is_emitted_as_json(value: Any, text: str | None) -> None:
+    """A step of an agent is more than text; it comes whole, in one event."""
+    value = value if text else {"long": value}
+    text = text or '{"left_out":"20011 bytes"}'
+    assert await watched(lambda ctx: ctx.emit(value, channel="steps")) == [
+        ("output", {"stream": "steps", "text": text, "json": True})
+    ]
+
+
+@virtual_time
+async def test_what_was_emitted_is_the_event_s_value() -> None:
+    """In Python nobody has to parse, or to look which of the two it is."""
+    job = await ran(both(lambda ctx: ctx.emit({"a": [1]}), lambda ctx: ctx.emit("b")))
+    assert [event.value async for event in job.events()] == [None, None, {"a": [1]}, "b", None]
+
+
+@virtual_time
+async def test_t13_a_hostile_value_is_left_out() -> None:
+    """Output fails no job, whatever is in it."""
+
+    class Hostile:
+        def __repr__(self) -> str:
+            raise LookupError("no text")
+
+    ((_, data),) = await watched(lambda ctx: ctx.emit(Hostile()))
+    assert data["text"].startswith('{"left_out":"a value that can\'t be JSON: ')
+
+
+@virtual_time
+async def test_an_empty_piece_is_no_event() -> None:
+    """A stream of a model begins and ends with some; q10: what weighs nothing is never counted."""
+    assert await watched(lambda ctx: ctx.emit("")) == []
 
 
 @virtual_time

@@ -310,7 +310,7 @@ async def test_the_context_knows_the_job(engine: ProcessEngine) -> None:
 
 @one_loop
 async def test_what_a_handler_says_is_said_here(engine: ProcessEngine) -> None:
-    """Whole values, in order, and a long text is cut once."""
+    """Whole values, in order, and a long line is cut once."""
     run = Run(engine, handlers.say_all)
     await run.ended()
     first = {"current": 1, "total": 4}
@@ -321,7 +321,10 @@ async def test_what_a_handler_says_is_said_here(engine: ProcessEngine) -> None:
         ("progress", {"progress": 30, "progress_message": "first", "step": first}),
         ("progress", {"progress": 25, "progress_message": "first", "step": first}),
         ("log", {"text": "opened", "fields": {"path": "a", "message": "field"}}),
-        ("output", {"stream": "text", "text": cut}),
+        ("log", {"text": cut, "fields": {}}),
+        ("output", {"stream": "text", "text": "y" * 16_384}),
+        ("output", {"stream": "text", "text": "y"}),
+        ("output", {"stream": "steps", "text": '{"n":1}', "json": True}),
     ]
     assert (run.job.progress, run.job.progress_message, run.job.step) == (25, "first", (1, 4))
     assert run.extended == [60]

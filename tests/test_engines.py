@@ -47,6 +47,23 @@ async def test_what_a_generator_yields_is_emitted() -> None:
 
 
 @virtual_time
+async def test_a_generator_may_yield_values_too() -> None:
+    """Steps of an agent between its words, each whole."""
+    runner = JobRunner(now=unix_now)
+
+    @runner.job
+    async def think() -> AsyncIterator[str | dict[str, str]]:
+        yield "let me see"
+        yield {"tool": "search"}
+
+    async with runner:
+        job = await runner.submit(think)
+        assert [e.value async for e in job.events() if e.type == "output"] == [
+            "let me see", {"tool": "search"}
+        ]  # fmt: skip
+
+
+@virtual_time
 async def test_a_generator_that_is_cancelled_cleans_up() -> None:
     """Its `finally` has run when the job says that it was cancelled."""
     runner, steps = JobRunner(now=unix_now), []
@@ -73,14 +90,14 @@ async def test_a_generator_is_closed_when_a_piece_of_it_can_not_be_emitted() -> 
     """What it yields may be hostile; its `finally` runs all the same, and the job fails."""
     runner, steps = JobRunner(now=unix_now), []
 
-    class Hostile:
-        def __repr__(self) -> str:
-            raise LookupError("no text")
+    class Hostile(str):
+        def __len__(self) -> int:
+            raise LookupError("no length")
 
     @runner.job
     async def think() -> AsyncIterator[Hostile]:
         try:
-            yield Hostile()
+            yield Hostile("x")
         finally:
             await asyncio.sleep(1.0)
             steps.append("closed")
@@ -89,7 +106,7 @@ async def test_a_generator_is_closed_when_a_piece_of_it_can_not_be_emitted() -> 
         view = await (await runner.submit(think)).wait()
         assert steps == ["closed"]
     assert view.error is not None
-    assert (view.status, "no text" in view.error.detail) == ("failed", True)
+    assert (view.status, "no length" in view.error.detail) == ("failed", True)
 
 
 async def test_an_engine_gets_the_handler_its_context_and_its_arguments() -> None:

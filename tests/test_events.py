@@ -288,7 +288,8 @@ async def test_follow_of_a_closed_and_empty_log_ends() -> None:
 async def test_a_log_that_goes_on_from_another_says_what_it_has_not() -> None:
     """A runner that is started again has a new log with the old numbers; nobody spins on them."""
     log = EventLog(last=9)
-    assert (log.read(4), log.read(9), log.read(12)) == (([], 9, 5), ([], 9, 0), ([], 12, 0))
+    readings = [log.read(4), log.read(9), log.read(12)]
+    assert readings == [Reading([], 9, 5), Reading([], 9, 0), Reading([], 12, 0)]
     log.append(Event(1, "job_1", "status", 0.0, {}))
     log.close()
     readings = [reading async for reading in log.follow(4)]
@@ -301,7 +302,7 @@ async def test_who_asks_for_what_is_gone_waits_for_what_comes(after: int) -> Non
     """A follower of an empty log that goes on from another one sleeps until there is something."""
     log = EventLog(last=9)
     following = log.follow(after)
-    assert await anext(following) == ([], 9, 9 - after)
+    assert await anext(following) == Reading([], 9, 9 - after)
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(60.0):
             await anext(following)

@@ -14,7 +14,8 @@ SAMPLES = {"demo_suite"}
 """What jobs work on; no part of the package."""
 ORDER = """
     errors wording signing addresses
-    limits redaction events timers http_errors retry batches jobs views options output
+    limits redaction event joining events timers http_errors retry batches jobs partial views
+    options output
     gates queue submit_options handles
     process_table processes commands signals inbox context results fingerprints handlers signatures
     pages packing

@@ -160,6 +160,26 @@ def test_q8_a_log_that_lost_events_has_the_same_numbers(
     assert same(job)
 
 
+@pytest.mark.parametrize("kind", ["output", "progress"])
+def test_q8_a_log_with_older_output_goes_on_from_every_number(kind: EventType) -> None:
+    """Whoever lost the connection in the middle of an answer reads on after the job's end."""
+    job = make_job(log=EventLog(max_events=40), status=JobStatus.FAILED,
+                   listed_as=JobStatus.FAILED, finished_at=1.0, error=ERROR)  # fmt: skip
+    for number in range(200):
+        happen(job, "output", {"stream": "text", "text": f"{number} "})
+        if number % 50 == 0:
+            happen(job, "status", {"status": JobStatus.RUNNING, "attempt": number})
+    for _ in range(39):
+        happen(job, kind, {"stream": "text", "text": "x"})
+    job.log.close()
+    log, other = job.log, again(job).log
+    assert log.older is not None
+    assert same(job)
+    assert [other.read(after) for after in range(250)] == [log.read(after) for after in range(250)]
+    assert (len(other), other.has_text) == (len(log), True)
+    assert type(other.read(3).events[0].data.get("status", JobStatus.FAILED)) is JobStatus
+
+
 async def test_an_unpacked_log_is_closed() -> None:
     """A stream on it ends, and a wait for its end is over at once."""
     log = again(ended()).log

@@ -61,7 +61,7 @@ FULL: dict[str, Any] = {
     "cancel_reason": "user", "cancel_note": "enough", "timeout": 60.0, "priority": 5,
     "session_id": "s", "batch_id": "b", "parent_id": "p", "retry_of": "r",
     "metadata": {"user": "u"}, "last_seq": 3, "error": ERROR_FIELDS, "links": LINKS,
-    "params": {"path": "ä", "n": 1}, "result": {"pages": [1, 2]},
+    "params": {"path": "ä", "n": 1}, "result": {"pages": [1, 2]}, "partial": None,
 }  # fmt: skip
 NEW: dict[str, Any] = dict.fromkeys(FULL) | {
     "job_id": "job_1", "type": "work", "status": "pending", "progress": 0, "attempt": 0,

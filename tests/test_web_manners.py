@@ -262,15 +262,16 @@ async def test_the_log_of_a_job_can_be_kept_as_a_file() -> None:
         async def build(ctx: JobContext) -> None:
             ctx.emit("begin")
             ctx.log("compiled", path="a.c", n=1)
+            ctx.emit({"n": 1})
             ctx.emit("<script>\n")
             ctx.log("done \ud800")
 
         job_id = await served.finished("build")
         answer = await served.client.get(f"/jobs/{job_id}/logs")
     lines = answer.text.split("\n")
-    assert [lines[0], lines[2], lines[4:]] == ["begin", "<script>", [""]]
+    assert [lines[0], *lines[2:4], lines[5:]] == ["begin", '{"n":1}', "<script>", [""]]
     assert lines[1].endswith('Z compiled {"path": "a.c", "n": 1}')
-    assert lines[3].endswith("Z done ?")
+    assert lines[4].endswith("Z done ?")
     assert answer.headers["content-type"] == "text/plain; charset=utf-8"
     assert answer.headers["content-disposition"] == f'attachment; filename="{job_id}.log"'
     assert answer.headers["x-content-type-options"] == "nosniff"
@@ -278,11 +279,11 @@ async def test_the_log_of_a_job_can_be_kept_as_a_file() -> None:
 
 async def test_a_log_says_what_is_no_longer_kept() -> None:
     """The newest lines are there, and it is told how many were before them."""
-    async with in_process() as served:
-        job_id = await served.finished("say", texts=["x"] * 1_100)
+    async with in_process(limits=Limits(max_events=10)) as served:
+        job_id = await served.finished("say", texts=["x"] * 20)
         text = (await served.client.get(f"/jobs/{job_id}/logs")).text
-    assert text.startswith("... 103 events are no longer kept\n")
-    assert text.removesuffix("\n").endswith("x" * 998)
+    assert text.startswith("... 13 events are no longer kept\n")
+    assert text.removesuffix("\n").endswith("\n" + "x" * 9)
 
 
 @virtual_time

@@ -3,8 +3,6 @@
 from collections.abc import Awaitable, Mapping
 from typing import Any
 
-from pydantic_core import to_json
-
 from ..context import JobContext
 from ..handlers import Handler, Kind
 from ..threads import Threads
@@ -39,7 +37,6 @@ async def _exhaust(handler: Handler, context: JobContext, arguments: Mapping[str
     generator = handler.call(context, arguments)
     try:
         async for piece in generator:
-            text = piece if isinstance(piece, str) else to_json(piece, fallback=repr).decode()
-            context.emit(text)
+            context.emit(piece)
     finally:
         await generator.aclose()

@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from ..jobs import Job
+from ..partial import output_text
 from ..submission import Room
 from ..submit_options import is_traceparent
 from ..views import iso
@@ -91,7 +92,7 @@ def log_text(job: Job) -> str:
     text = [f"... {reading.missed} events are no longer kept\n"] if reading.missed else []
     for event in reading.events:
         if event.type == "output":
-            text.append(event.data["text"])
+            text.append(output_text(event))
         elif event.type == "log":
             if text and not text[-1].endswith("\n"):
                 text.append("\n")

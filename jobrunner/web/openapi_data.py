@@ -137,20 +137,21 @@ def _links(path: str, *more: str) -> dict[str, Any]:
 _AT = "2026-11-22T03:00:00.123Z"
 _LATER = "2026-11-22T03:00:07.456Z"
 _NOT_YET = dict.fromkeys(
-    "result error finished_at next_attempt_at run_at expires_at deadline_at cancel_requested_at "
-    "cancel_reason cancel_note session_id batch_id parent_id retry_of".split()
+    "result partial error finished_at next_attempt_at run_at expires_at deadline_at "
+    "cancel_requested_at cancel_reason cancel_note session_id batch_id parent_id retry_of".split()
 )
 RUNNING = _NOT_YET | {
     "job_id": JOB_ID, "type": "run_tests", "status": "running", "progress": 48.9,
     "progress_message": "23 of 47", "step": {"current": 23, "total": 47},
-    "params": {"command": "pytest"}, "attempt": 1, "max_attempts": 4, "created_at": _AT,
-    "started_at": _AT, "updated_at": _LATER, "timeout": 600.0, "priority": 0, "metadata": {},
-    "last_seq": 7, "links": _links(f"/jobs/{JOB_ID}", "cancel"),
+    "params": {"command": "pytest"}, "partial": "tests/test_vault.py ....", "attempt": 1,
+    "max_attempts": 4, "created_at": _AT, "started_at": _AT, "updated_at": _LATER,
+    "timeout": 600.0, "priority": 0, "metadata": {}, "last_seq": 7,
+    "links": _links(f"/jobs/{JOB_ID}", "cancel"),
 }  # fmt: skip
 COMPLETED = RUNNING | {
     "status": "completed", "progress": 100.0, "progress_message": "47 of 47",
-    "step": {"current": 47, "total": 47}, "result": {"passed": 47}, "finished_at": _LATER,
-    "last_seq": 12, "links": _links(f"/jobs/{JOB_ID}"),
+    "step": {"current": 47, "total": 47}, "result": {"passed": 47}, "partial": None,
+    "finished_at": _LATER, "last_seq": 12, "links": _links(f"/jobs/{JOB_ID}"),
 }  # fmt: skip
 BATCH = {
     "batch_id": BATCH_ID, "type": "run_tests", "total": 50,

@@ -90,16 +90,16 @@ class Source:
         A gap comes with a snapshot, unless there was one just now, when it is `fresh`.
         """
         reading = self.log.read(after, limit=BATCH)
-        frames, last = list[Frame](), reading.last - len(reading.events)
+        frames, last = list[Frame](), reading.begin
         if reading.missed:
             frames.append(Frame(last, "gap", self.data(self.gap(reading))))
             if not fresh:
                 frames.append(Frame(None, *self._snapshot()))
         size = sum(len(frame.data) for frame in frames)
-        for event in reading.events:
+        for number, event in reading.numbered():
             if size >= PIECE:
                 break
-            last += 1
+            last = number
             if self.shows(event):
                 frames.append(Frame(last, event.type, self.data(event)))
                 size += len(frames[-1].data)

@@ -48,7 +48,7 @@ function watch(id) {
     stream.addEventListener(type, (event) => {
       const data = JSON.parse(event.data);
       const text = data.text ?? JSON.stringify(data);
-      events.append(type === "output" ? text : `[${data.seq} ${type}] ${text}\n`);
+      events.append(type === "output" ? (data.json ? `${text}\n` : text) : `[${data.seq} ${type}] ${text}\n`);
       if (type === "done") stream.close();
     });
   }
