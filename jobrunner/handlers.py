@@ -153,10 +153,15 @@ class Handler:
             ) from None
 
     def params_schema(self, ref_template: str = "#/$defs/{model}") -> dict[str, Any]:
-        """Return the JSON schema of the params."""
+        """Return the JSON schema of the params; what the docstring says of each is in it."""
         if self.params is None:
             return {"type": "object", "properties": {}, "additionalProperties": False}
         schema = self.params.json_schema(ref_template=ref_template)
+        from .docstrings import docstring, param_texts  # to submit jobs it isn't needed
+
+        for name, text in param_texts(docstring(self.function)).items():
+            if name in schema["properties"]:
+                schema["properties"][name].setdefault("description", text)
         return mark_secrets(schema, self.redaction)
 
     def result_schema(self) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 
 from pydantic import ValidationError
 
+from .docstrings import docstring, lead
 from .errors import InvalidOption, InvalidParams, JobRunnerError, ParamProblem, UnknownJobType
 from .handlers import Function, Handler
 from .toolbox_actions import ACTIONS, Action, Desk
@@ -19,11 +20,14 @@ from .toolbox_formats import Tool, ToolFormat, in_format, lean
 from .toolbox_output import plain_name
 from .toolbox_scope import Scope
 from .toolbox_text import in_line
+from .wording import clip
 
 SUFFIX = "_background"
 """What the name of a tool that starts a job ends in: so a model expects an id, not a result."""
 MAX_NAME = 64
 """Characters of a tool's name; OpenAI takes no more."""
+MAX_DESCRIPTION = 1_024
+"""Characters of a tool's description; more were refused, and each costs in every request."""
 ROOM = 8_000
 """Characters of what jobs have written in one answer, about 2,000 tokens."""
 
@@ -225,8 +229,16 @@ def _marked(type: str, name: str, suffix: str) -> str:
 
 
 def _start_tool(name: str, handler: Handler) -> Tool:
-    description = f"{handler.description or f'Do {handler.name!r}.'}\n\n{BACKGROUND}"
-    return Tool(name, description, lean(handler.params_schema()), {"readOnlyHint": False})
+    return Tool(name, _description(handler), lean(handler.params_schema()), {"readOnlyHint": False})
+
+
+def _description(handler: Handler) -> str:
+    """Return what the docstring says, before it comes to parameters, and how the tool works."""
+    said, whole = handler.description, lead(docstring(handler.function))
+    if whole.startswith(said):
+        said = whole
+    said = clip(said or f"Do {handler.name!r}.", MAX_DESCRIPTION - len(BACKGROUND) - 50)
+    return f"{said}\n\n{BACKGROUND}"
 
 
 def _action_tool(action: type[Action]) -> Tool:

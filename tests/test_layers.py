@@ -13,7 +13,7 @@ FILES = sorted(p for p in ROOT.rglob("*.py") if p != ROOT / "__init__.py")
 SAMPLES = {"demo_suite"}
 """What jobs work on; no part of the package."""
 ORDER = """
-    errors wording signing addresses
+    errors wording docstrings signing addresses
     limits redaction event joining events timers http_errors retry batches jobs partial views
     options output
     gates queue submit_options handles
