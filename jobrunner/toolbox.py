@@ -1,38 +1,35 @@
 """A runner's jobs as tools of a model: what the tools are, and what a call of one answers."""
 
 import difflib
-import re
-from collections import Counter
-from collections.abc import Iterable, Mapping
-from hashlib import sha256
-from typing import Any, TypeAlias
+from collections.abc import Mapping
+from typing import Any
 
 from pydantic import ValidationError
 
 from .docstrings import docstring, lead
-from .errors import InvalidOption, InvalidParams, JobRunnerError, ParamProblem, UnknownJobType
-from .handlers import Function, Handler
+from .errors import InvalidParams, JobRunnerError, ParamProblem
+from .handlers import Handler
+from .limits import check_count
 from .toolbox_actions import ACTIONS, Action, Desk
-from .toolbox_answers import Answer, advice, facts
+from .toolbox_advice import advice
+from .toolbox_answers import Answer
 from .toolbox_arguments import BadArguments, explain, faults_of, read_arguments, usage
 from .toolbox_errors import broken, failed, refused
 from .toolbox_formats import Tool, ToolFormat, in_format, lean
-from .toolbox_output import plain_name
+from .toolbox_names import MAX_NAME, SUFFIX, choose, tool_names
+from .toolbox_names import Types as Types
 from .toolbox_scope import Scope
+from .toolbox_status import facts
 from .toolbox_text import in_line
 from .wording import clip
 
-SUFFIX = "_background"
-"""What the name of a tool that starts a job ends in: so a model expects an id, not a result."""
-MAX_NAME = 64
-"""Characters of a tool's name; OpenAI takes no more."""
+MAX_NAMED = 40
+"""Tools that are named to a model that called none of them."""
 MAX_DESCRIPTION = 1_024
 """Characters of a tool's description; more were refused, and each costs in every request."""
 ROOM = 8_000
 """Characters of what jobs have written in one answer, about 2,000 tokens."""
 
-_NAME = re.compile(rf"[A-Za-z0-9_-]{{1,{MAX_NAME}}}")
-Types: TypeAlias = Iterable[str | Function] | Mapping[str | Function, str]
 BACKGROUND = (
     "Starts a job in the background and returns at once with its job_id, not with its result. "
     "Then tell the user that it runs, or go on; wait_for_jobs or check_job_status get the result."
@@ -66,7 +63,7 @@ class Toolbox:
         self._types = None if types is None else list(types)
         self._named = dict(types) if isinstance(types, Mapping) else {}
         self._suffix = suffix
-        self._max_chars = max_chars
+        self._max_chars = check_count("max_chars", max_chars)
         self._starts: dict[str, Handler] = {}
         self._known = -1
         self._name_all()
@@ -158,7 +155,11 @@ class Toolbox:
         names = [*self._starts, *ACTIONS]
         near = [known for known in names if name and known.startswith(name)][:3]
         near = near or difflib.get_close_matches(name[:MAX_NAME], names, n=3)
-        hint = f"Did you mean {' or '.join(near)}?" if near else f"There are: {', '.join(names)}."
+        hint = (
+            f"Did you mean {' or '.join(near)}?"
+            if near
+            else f"There are: {', '.join(names[:MAX_NAMED])}."
+        )
         return failed("unknown-tool", f"There is no tool {in_line(name[:MAX_NAME])}. {hint}")
 
     def _name_all(self) -> None:
@@ -166,66 +167,14 @@ class Toolbox:
         handlers = self._scope.runner.job_types
         if len(handlers) == self._known:
             return
-        chosen = [handler for handler, _ in _chosen(self._types, handlers)]
+        chosen = [handler for handler, _ in choose(self._types, handlers)]
         named = {handler.name: self._named[type] for handler, type in
-                 _chosen(list(self._named), handlers)}  # fmt: skip
+                 choose(list(self._named), handlers)}  # fmt: skip
         self._starts = {
             name: handler
             for handler, name in zip(chosen, tool_names(chosen, named, self._suffix), strict=True)
         }
         self._known = len(handlers)
-
-
-def _chosen(
-    types: list[str | Function] | None, handlers: list[Handler]
-) -> list[tuple[Handler, str | Function]]:
-    """Return the handlers of the types, each with what it was chosen by."""
-    if types is None:
-        return [(handler, handler.name) for handler in handlers]
-    found = []
-    for type in types:
-        handler = next((h for h in handlers if type in (h.name, h.function)), None)
-        if handler is None:
-            known = ", ".join(h.name for h in handlers) or "none"
-            raise UnknownJobType(f"there is no job type {type!r:.100}; there are: {known}")
-        found.append((handler, type))
-    return found
-
-
-def tool_names(handlers: list[Handler], named: Mapping[str, str], suffix: str) -> list[str]:
-    """Return a name for each handler's tool: no two alike, whatever the types are called.
-
-    Raises:
-        InvalidOption: A name that was asked for can't be one, or is another one's.
-    """
-    taken = Counter([*ACTIONS, *named.values()])
-    wrong = [name for name in named.values() if not _NAME.fullmatch(name) or taken[name] > 1]
-    if wrong:
-        raise InvalidOption(
-            f"no tool can be called {wrong[0]!r:.80} here; take 1 to {MAX_NAME} letters, digits, _ "
-            "and -, once, and none of the names that every toolbox has"
-        )
-    simple = {handler.name: _simple_name(handler.name, suffix) for handler in handlers}
-    plain = Counter(name for type, name in simple.items() if plain_name(type) == type)
-    alike = Counter(name for type, name in simple.items() if type not in named)
-
-    def name_of(type: str, name: str) -> str:
-        rivals = taken[name] + (alike if plain_name(type) != type else plain)[name]
-        return name if rivals == 1 else _marked(type, name, suffix)
-
-    return [named.get(type) or name_of(type, name) for type, name in simple.items()]
-
-
-def _simple_name(type: str, suffix: str) -> str:
-    name = plain_name(type)
-    name = name if suffix and name.endswith(suffix) else name + suffix
-    return name if len(name) <= MAX_NAME else _marked(type, name, suffix)
-
-
-def _marked(type: str, name: str, suffix: str) -> str:
-    """Return a name that is like no other, and the same each time."""
-    mark = f"_{sha256(type.encode()).hexdigest()[:8]}{suffix}"
-    return name.removesuffix(suffix)[: MAX_NAME - len(mark)] + mark
 
 
 def _start_tool(name: str, handler: Handler) -> Tool:

@@ -3,22 +3,16 @@
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic_core import to_json
 
 from .errors import JobRunnerError
 from .jobs import Job, JobStatus
-from .toolbox_answers import (
-    MAX_WAIT,
-    WAIT,
-    Answer,
-    facts,
-    headline,
-    read_on,
-    shown_of,
-    tell,
-)
+from .toolbox_advice import MAX_WAIT, WAIT
+from .toolbox_answers import Answer, read_on, tell, tell_all
 from .toolbox_errors import refused
 from .toolbox_scope import Scope, is_asking
-from .toolbox_text import in_line, seconds
+from .toolbox_status import facts, list_line
+from .toolbox_text import seconds
 
 MAX_IDS = 50
 """Jobs that are waited for in one call."""
@@ -27,6 +21,9 @@ MAX_LISTED = 50
 STOPS_WITHIN = 2.0
 """Seconds for which a cancellation is waited for: most jobs stop at once."""
 
+Status = Literal[
+    "pending", "running", "retrying", "input_required", "completed", "failed", "cancelled"
+]
 JobId = Annotated[str, Field(min_length=1)]
 
 
@@ -40,7 +37,7 @@ class Desk:
     Args:
         scope: Whose jobs there are.
         starts: The tool that starts jobs of a type, by type.
-        room: Characters of what jobs have written that an answer has at most, about.
+        room: How many characters of what jobs have written an answer has at most, about.
     """
 
     def __init__(self, scope: Scope, starts: dict[str, str], room: int) -> None:
@@ -48,10 +45,10 @@ class Desk:
         self.starts = starts
         self.room = room
 
-    def tell(self, job: Job, *, room: int, output: bool = True) -> Answer:
+    def tell(self, job: Job, *, output: bool = True, waited: bool = False) -> Answer:
         """Say how one job stands."""
-        told = tell(job, self.scope, self.starts.get(job.type), room=room, output=output)
-        return Answer(*told)
+        tool = self.starts.get(job.type)
+        return tell(job, self.scope, tool, room=self.room, output=output, waited=waited)
 
 
 class Action(BaseModel):
@@ -75,7 +72,7 @@ class CheckJobStatus(Action):
     """Id of the job, as the tool that started it gave it."""
 
     async def run(self, desk: Desk) -> Answer:
-        return desk.tell(desk.scope.job(self.job_id), room=desk.room)
+        return desk.tell(desk.scope.job(self.job_id))
 
 
 class WaitForJobs(Action):
@@ -102,15 +99,15 @@ class WaitForJobs(Action):
         enough = len(jobs) if self.mode == "all" else min(1, len(jobs))
         waited = min(max(self.wait_seconds, 0.0), MAX_WAIT)
         await desk.scope.settled(jobs, enough=enough, seconds=waited)
-        room = desk.room // max(1, len(jobs))
-        told = [desk.tell(job, room=room, output=False) for job in jobs]
-        texts = _summary(jobs, enough, waited)
-        texts += [answer.text for answer in (*told, *missing)]
-        data = [answer.data for answer in (*told, *missing)]
-        done = sum(job.is_final for job in jobs)
-        return Answer(
-            "\n\n".join(texts), {"jobs": data, "done": done, "pending": len(jobs) - done}, not jobs
-        )
+        texts = _summary(jobs, enough, waited) + [answer.text for answer in missing]
+        data = [answer.data for answer in missing]
+        if len(jobs) == 1:
+            told = desk.tell(jobs[0], output=False, waited=True)
+            texts, data = [*texts, told.text], [told.data, *data]
+        elif jobs:
+            told = tell_all(jobs, desk.scope, room=desk.room)
+            texts, data = [*texts, told.text], [*told.data["jobs"], *data]
+        return Answer("\n\n".join(texts), {"jobs": data}, is_error=not jobs)
 
     def _find(self, desk: Desk) -> tuple[list[Job], list[Answer]]:
         jobs, missing = [], []
@@ -130,7 +127,7 @@ def _summary(jobs: list[Job], enough: int, waited: float) -> list[str]:
         return [] if told else [f"Waited {seconds(waited)}. That is no failure: the job goes on."]
     if done == len(jobs):
         return [f"All {done} jobs have ended."]
-    said = f"{done} of {len(jobs)} jobs have ended"
+    said = f"{done} of {len(jobs)} jobs {'has' if done == 1 else 'have'} ended"
     if asked:
         return [f"{said}, and one needs an answer."]
     if done >= enough:
@@ -151,12 +148,10 @@ class GetJobResult(Action):
 
     async def run(self, desk: Desk) -> Answer:
         job = desk.scope.job(self.job_id)
-        if self.offset == 0:
-            told = desk.tell(job, room=desk.room)
-            return told._replace(is_error=job.status in (JobStatus.FAILED, JobStatus.CANCELLED))
-        body = read_on(job, *shown_of(job), self.offset, desk.room)
-        said = headline(job, desk.scope.now())
-        return Answer(f"{said}\n{body}", facts(job, desk.scope))
+        if self.offset != 0:
+            return read_on(job, desk.scope, self.offset, desk.room)
+        failed = job.status in (JobStatus.FAILED, JobStatus.CANCELLED)
+        return desk.tell(job)._replace(is_error=failed)
 
 
 class ListJobs(Action):
@@ -164,7 +159,7 @@ class ListJobs(Action):
     longer known."""
 
     tool = "list_jobs"
-    status: JobStatus | None = None
+    status: Status | None = None
     """Only jobs that stand so."""
     type: str | None = None
     """Only jobs of this type."""
@@ -176,10 +171,10 @@ class ListJobs(Action):
     async def run(self, desk: Desk) -> Answer:
         scope = desk.scope
         page = scope.page(limit=self.limit, status=self.status, type=self.type, cursor=self.cursor)
-        lines = [_line(job, scope.now()) for job in page.jobs]
+        lines = [list_line(job, scope.now()) for job in page.jobs]
         data: dict[str, Any] = {"jobs": [facts(job, scope) for job in page.jobs]}
         if page.next_cursor is not None:
-            lines.append(f'There are more: list_jobs(cursor="{page.next_cursor}").')
+            lines.append(f"Older ones: list_jobs({self._again(page.next_cursor)}).")
             data["next_cursor"] = page.next_cursor
         if not page.jobs:
             return Answer(self._none(), data)
@@ -187,20 +182,14 @@ class ListJobs(Action):
         head = f"{count}; check_job_status tells more of each:"
         return Answer("\n".join([head, *lines]), data)
 
+    def _again(self, cursor: str) -> str:
+        given = self.model_dump(exclude_defaults=True) | {"cursor": cursor}
+        return ", ".join(f"{name}={to_json(value).decode()}" for name, value in given.items())
+
     def _none(self) -> str:
         if self.status or self.type or self.cursor:
             return "There is no such job. list_jobs() without a filter shows all."
         return "There are no jobs: none was started, or they ended long ago and are forgotten."
-
-
-def _line(job: Job, now: float) -> str:
-    if job.finished_at is not None:
-        when = f"{seconds(now - job.finished_at)} ago"
-    else:
-        when = f"for {seconds(now - (job.started_at or job.created_at))}"
-        when += f", {job.progress:g} %" if job.progress else ""
-    why = f": {in_line(job.error.title)}" if job.error and job.is_final else ""
-    return f"- {job.id} {job.type}: {job.status} {when}{why}"
 
 
 class CancelJob(Action):
@@ -221,7 +210,7 @@ class CancelJob(Action):
         if not ended:
             await desk.scope.runner.cancel(job.id, self.reason)
             await desk.scope.settled([job], enough=1, seconds=STOPS_WITHIN)
-        told = desk.tell(job, room=desk.room // 4, output=False)
+        told = desk.tell(job, output=False, waited=True)
         before = "There was nothing to stop any more.\n" if ended else ""
         return told._replace(text=f"{before}{told.text}")
 

@@ -83,25 +83,30 @@ def usage(schema: Mapping[str, Any]) -> str:
     if not properties:
         return "It takes no arguments: send {}."
     required = schema.get("required", ())
-    named = [_param(name, node, name in required) for name, node in properties.items()]
+    defs: Mapping[str, Any] = schema.get("$defs", {})
+    named = [_param(name, node, defs, name in required) for name, node in properties.items()]
     more = f", and {len(named) - MAX_SHOWN} more" if len(named) > MAX_SHOWN else ""
     return f"It takes a JSON object with {', '.join(named[:MAX_SHOWN])}{more}."
 
 
-def _param(name: str, node: Mapping[str, Any], required: bool) -> str:
+def _param(name: str, node: Mapping[str, Any], defs: Mapping[str, Any], required: bool) -> str:
     if required:
-        return f"{name} ({_type(node)}, required)"
+        return f"{name} ({_type(node, defs)}, required)"
     default = to_json(node["default"]).decode() if "default" in node else ""
     shown = f", default {default}" if 0 < len(default) <= 40 else ""
-    return f"{name} ({_type(node)}{shown})"
+    return f"{name} ({_type(node, defs)}{shown})"
 
 
-def _type(node: Mapping[str, Any]) -> str:
+def _type(node: Mapping[str, Any], defs: Mapping[str, Any]) -> str:
+    """Return in a few words what values a schema takes."""
+    node = defs.get(str(node.get("$ref")).rpartition("/")[2], node)
     if "enum" in node or "const" in node:
         values = node.get("enum", [node.get("const")])
         return " or ".join(to_json(value).decode() for value in values[:MAX_SHOWN])
     if "anyOf" in node:
-        return " or ".join(_type(member) for member in node["anyOf"][:MAX_SHOWN])
+        return " or ".join(_type(member, defs) for member in node["anyOf"][:MAX_SHOWN])
     if node.get("type") == "array":
-        return f"list of {_type(node['items'])}" if node.get("items") else "list"
+        return f"list of {_type(node['items'], {})}" if node.get("items") else "list"
+    if node.get("type") == "object" and node.get("properties"):
+        return f"object with {', '.join(list(node['properties'])[:MAX_SHOWN])}"
     return str(node.get("type", "object" if "$ref" in node else "anything"))

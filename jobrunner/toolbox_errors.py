@@ -36,14 +36,14 @@ def refused(error: JobRunnerError, scope: Scope, *, job_id: str | None = None) -
             text = _unknown_job(job_id or "", scope)
         case JobGone():
             text = (
-                f"{error}. Asking again won't bring its result back: start it again if it is "
-                "still needed."
+                f"Job {job_id} has ended, and its result is no longer kept. Asking again won't "
+                "bring it back. Next: start it again only if it is still needed."
             )
         case QueueFull():
             due = math.ceil(error.retry_after)
             text = (
-                "The job was not started: the queue is full. Next: try the same call again in "
-                f"{due} s, or tell the user that the server is busy."
+                "The job was not started: the server is busy, and its queue is full. Next: tell "
+                f"the user so, or try the same call again, once, after at least {due} s."
             )
         case DuplicateJob():
             job_id = error.job_id

@@ -60,8 +60,3 @@ def _stream(job: Job, name: str, kept: str, *, cut: bool) -> str:
 def is_cut(job: Job) -> bool:
     """Whether the beginning of what the job has written is no longer kept."""
     return job.log.first > 1
-
-
-def plain_name(name: str) -> str:
-    """Return a job type's name with nothing in it that vendors refuse in a tool's."""
-    return re.sub(r"[^A-Za-z0-9_-]+", "_", name).strip("_") or "job"

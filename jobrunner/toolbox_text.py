@@ -59,7 +59,7 @@ def block(kind: str, pieces: list[Piece], *, between: str = "", total: int | Non
     """
     tag, count = kind, 1
     whole = "\n".join(piece.text for piece in pieces).lower()
-    while f"{tag}>" in whole or f"<{tag}" in whole:
+    while tag in whole:
         count += 1
         tag = f"{kind}_{count}"
     parts = []

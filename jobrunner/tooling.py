@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 from .batching import Batching
 
 if TYPE_CHECKING:
-    from .toolbox import Toolbox, Types
+    from .toolbox import Toolbox
     from .toolbox_formats import ToolFormat
+    from .toolbox_names import Types
 
 
 class Tooling(Batching):
@@ -38,7 +39,8 @@ class Tooling(Batching):
             UnknownJobType: One of the types isn't registered.
             InvalidOption: A name can't be a tool's, or is another one's.
         """
-        from .toolbox import ROOM, SUFFIX, Toolbox  # not for everybody to load
+        from .toolbox import ROOM, Toolbox  # not for everybody to load
+        from .toolbox_names import SUFFIX
         from .toolbox_scope import Scope
 
         scope = Scope(self, self._now, owner=owner, session_id=session_id)  # type: ignore[arg-type]  # `submit` is the runner's

@@ -48,7 +48,7 @@ async def test_a_job_runs_from_call_to_result() -> None:
         started = await model.calls("echo_background", text="ab", times=2)
         ended = await model.calls("wait_for_jobs", job_ids=["job_1"])
     assert started.startswith("Job job_1 (echo) was started in the background.")
-    assert "<job_output>\nabab!\n</job_output>" in ended
+    assert "<job_result>\nabab!\n</job_result>" in ended
 
 
 @pytest.mark.parametrize(
@@ -224,7 +224,7 @@ async def test_a_full_queue_says_when_to_try_again() -> None:
         await asyncio.sleep(0.1)
         await model.calls("sleep_background")
         refused = await model.calls("sleep_background")
-    assert refused.startswith("The job was not started: the queue is full. Next: try the same")
+    assert refused.startswith("The job was not started: the server is busy")
 
 
 async def test_a_runner_that_does_not_run_says_so(caplog: pytest.LogCaptureFixture) -> None:

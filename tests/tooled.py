@@ -23,8 +23,11 @@ class Model:
 
     async def calls(self, tool: str, arguments: object = None, /, **named: Any) -> str:
         """Return the answer; `job_1` stands for the first job that was told of, and so on."""
-        given = self._known(named) if named else arguments
-        text = await self.runner.execute_tool(tool, given, **self._options)
+        given = self.known(named) if named else arguments
+        return self.short(await self.runner.execute_tool(tool, given, **self._options))
+
+    def short(self, text: str) -> str:
+        """Return the text with short names in the place of ids."""
         return ID.sub(self._short, text)
 
     def _short(self, found: re.Match[str]) -> str:
@@ -32,10 +35,11 @@ class Model:
             self.ids.append(found[0])
         return f"job_{self.ids.index(found[0]) + 1}"
 
-    def _known(self, value: Any) -> Any:
+    def known(self, value: Any) -> Any:
+        """Return the value with ids in the place of short names."""
         if isinstance(value, dict):
-            return {name: self._known(item) for name, item in value.items()}
+            return {name: self.known(item) for name, item in value.items()}
         if isinstance(value, list):
-            return [self._known(item) for item in value]
-        found = re.fullmatch(r"job_(\d)", value) if isinstance(value, str) else None
+            return [self.known(item) for item in value]
+        found = re.fullmatch(r"job_(\d+)", value) if isinstance(value, str) else None
         return self.ids[int(found[1]) - 1] if found and int(found[1]) <= len(self.ids) else value
