@@ -5,7 +5,9 @@ from typing import Any
 
 from pydantic_core import from_json
 
+from .event import Event
 from .jobs import Job
+from .partial import MAIN
 from .partial import output_text as readable
 from .toolbox_text import clean
 
@@ -31,12 +33,19 @@ def exit_code(job: Job) -> int | None:
 
 
 def output_text(job: Job) -> str:
-    """Return what the job has written so far, as far as its log still has it."""
+    """Return what the job's last attempt has written, as far as its log still has it."""
     return clean("".join(readable(event) for event in _outputs(job)))
 
 
-def _outputs(job: Job) -> list[Any]:
-    return [event for event in job.log.kept() if event.type == "output"]
+def _outputs(job: Job) -> list[Event]:
+    if not job.log.has_text:
+        return []
+    events = job.log.kept()
+    begins = [event.type == "status" and event.data.get("attempt") == job.attempt
+              for event in events]  # fmt: skip
+    begin = begins.index(True) if True in begins else 0
+    return [event for event in events[begin:] if event.type == "output"
+            and event.data.get("stream") in MAIN]  # fmt: skip
 
 
 def _command_text(job: Job, value: dict[str, Any]) -> str:
