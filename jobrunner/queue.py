@@ -48,6 +48,7 @@ class JobQueue:
         self._tell = ready
         self._paused = False
         self._held = False
+        self._single = False
         self.open()
 
     def open(self) -> None:
@@ -109,7 +110,7 @@ class JobQueue:
 
         Who takes a job says `leave` when nothing runs of it any more.
         """
-        if self._paused or self._held:
+        if self._held or (self._paused and not self._single):
             return None
         parked = 0
         while (entry := self._pop()) is not None:
@@ -117,6 +118,7 @@ class JobQueue:
             if job.is_final:
                 self._dropped -= 1
             elif self._enter(entry):
+                self._single = False
                 return job
             elif (parked := parked + 1) == TURN:
                 self._tell()
@@ -191,6 +193,11 @@ class JobQueue:
     def resume(self) -> None:
         """Give out jobs again."""
         self._paused = False
+        self._tell()
+
+    def let_one(self, wanted: bool = True) -> None:
+        """While paused, give out the next job and then none again; False takes it back."""
+        self._single = wanted
         self._tell()
 
     def hold(self, held: bool) -> None:

@@ -90,6 +90,7 @@ class JobRunner(JobTypes, Tooling):
         now: Callable[[], float] = time.time,
         seed: int | None = None,
     ) -> None:
+        self._given = {name: value for name, value in locals().items() if name != "self"}
         self.limits = limits or Limits()
         self._grace = check_seconds("cancel_grace", cancel_grace, zero=True) or 0.0
         self._shutdown = check_seconds("shutdown_timeout", shutdown_timeout, zero=True) or 0.0

@@ -203,13 +203,20 @@ async def serving(
 ) -> AsyncIterator[Server]:
     """Serve `runner` on 127.0.0.1 while the block runs, on a free port if none is given."""
     server = Server(runner, port=port, token=token, debug=debug, max_streams=max_streams)
+    async with serving_by(server):
+        yield server
+
+
+@asynccontextmanager
+async def serving_by(server: Server) -> AsyncIterator[None]:
+    """Let a server serve while the block runs."""
     running = asyncio.get_running_loop().create_task(server.run_until_stopped(), name="server")
     started = asyncio.get_running_loop().create_task(server.ready(), name="server ready")
     try:
         await asyncio.wait([running, started], return_when=asyncio.FIRST_COMPLETED)
         if running.done():
             running.result()
-        yield server
+        yield
     finally:
         started.cancel()
         server.stop()

@@ -27,6 +27,8 @@ WAIT = 0.001
 """Seconds that the thread fights for the interpreter before a busy loop lets it have it."""
 YIELD = 0.0001
 """Seconds for which the loop lets the thread have it; about what it needs for a look."""
+THREAD = "jobrunner watchdog"
+"""Name of the thread."""
 JOIN = 1.0
 """Seconds that `close` waits for the thread at most; it may stand in a log handler."""
 
@@ -125,9 +127,7 @@ class Watchdog:
 
     def _start(self) -> None:
         assert self._sight is not None, "the watchdog is not open"
-        thread = threading.Thread(
-            target=self._run, args=(self._sight,), name="jobrunner watchdog", daemon=True
-        )
+        thread = threading.Thread(target=self._run, args=(self._sight,), name=THREAD, daemon=True)
         try:
             thread.start()
         except RuntimeError:  # pragma: no cover  # no more threads: better unwatched than not run

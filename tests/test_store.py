@@ -13,10 +13,10 @@ from jobrunner.events import Event
 from jobrunner.jobs import Job, cancel, complete, start
 from jobrunner.pages import BLOCK
 from jobrunner.store import RECENT, SWEEP, JobStore
+from jobrunner.testing.clock import EPOCH, VirtualLoop, unix_now, virtual_time
 from jobrunner.timers import Timers
 from jobrunner.views import view
 from tests.records import make_job
-from tests.simulation.loop import EPOCH, SimulatedLoop, unix_now, virtual_time
 
 
 def opened(**retention: Any) -> tuple[JobStore, Timers]:
@@ -325,7 +325,7 @@ async def test_one_timer_prunes_for_all() -> None:
     for number in range(1, 1_001):
         end(store, add(store, number))
     assert (len(timers), len(store)) == (1, 50)
-    assert len(cast(SimulatedLoop, asyncio.get_running_loop()).timers()) == 1
+    assert len(cast(VirtualLoop, asyncio.get_running_loop()).timers()) == 1
 
 
 @virtual_time

@@ -7,8 +7,8 @@ from typing import cast
 
 import pytest
 
+from jobrunner.testing.clock import VirtualLoop, virtual_time
 from jobrunner.timers import Timer, Timers
-from tests.simulation.loop import SimulatedLoop, virtual_time
 
 
 def opened() -> Timers:
@@ -19,7 +19,7 @@ def opened() -> Timers:
 
 def armed() -> int:
     """Return how many timers the loop has."""
-    return len(cast(SimulatedLoop, asyncio.get_running_loop()).timers())
+    return len(cast(VirtualLoop, asyncio.get_running_loop()).timers())
 
 
 @virtual_time

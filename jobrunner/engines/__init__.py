@@ -1,7 +1,7 @@
 """Where a handler runs. An engine decides that and nothing else: state, events and limits are not
 its business."""
 
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol
 
 from ..context import JobContext
@@ -38,6 +38,8 @@ class Engines:
     """
 
     def __init__(self, threads: Threads, *, max_idle: int) -> None:
+        self.around: Callable[[Engine], Engine] | None = None
+        """Put around each engine, to see or spoil what it does; for tests."""
         self._max_idle = max_idle
         self._made: dict[EngineName, Engine] = {"local": LocalEngine(threads)}
 
@@ -48,7 +50,7 @@ class Engines:
             from .process import ProcessEngine  # multiprocessing is not for everybody to load
 
             engine = self._made[name] = ProcessEngine(max_idle=self._max_idle)
-        return engine
+        return engine if self.around is None else self.around(engine)
 
     async def close(self) -> None:
         """End what the engines keep."""

@@ -18,10 +18,10 @@ from starlette.testclient import TestClient
 import jobrunner
 from jobrunner import JobRunner, RunnerNotStarted
 from jobrunner.server import serving
+from jobrunner.testing.clock import VirtualLoop, simulate, unix_now, virtual_time
 from jobrunner.web import create_app
 from tests.runners import new_runner
 from tests.serving import GONE_ON, Bench, bench, in_process, make_runner, stream
-from tests.simulation.loop import SimulatedLoop, simulate, unix_now, virtual_time
 
 
 def test_s2_a_runner_that_was_never_started_says_how_to_start_it() -> None:
@@ -181,7 +181,7 @@ async def test_s5_an_idle_stream_costs_nothing_but_its_heartbeat() -> None:
             group.create_task(app(stream_scope(job_id), reader.receive, reader.send))
             await turns()
             loop = asyncio.get_running_loop()
-            assert isinstance(loop, SimulatedLoop)
+            assert isinstance(loop, VirtualLoop)
             steps = loop.steps
             await asyncio.sleep(150.0)
             assert loop.steps - steps < 60  # ten heartbeats of a few turns

@@ -1,0 +1,115 @@
+"""What a test has in its hands: a driven runner, and a server and a client of it if it wants them.
+
+All of it starts within the test's own event loop, whoever runs that, and ends there; then whatever
+is left behind is named.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import wraps
+from typing import Any
+
+from ..client import JobClient
+from ..errors import InvalidOption
+from ..server import Server, serving_by
+from .clock import VirtualLoop
+from .driven import DrivenRunner
+from .leftovers import Before, LeftBehind
+
+
+class Kit:
+    """The runner of a test and what goes with it.
+
+    Args:
+        runner: The runner; it must not have been started yet.
+    """
+
+    def __init__(self, runner: DrivenRunner) -> None:
+        self.runner = runner
+        self.server: Server | None = None
+        self.client: JobClient | None = None
+
+    def serve(self) -> Server:
+        """Bind a server to a free port; it serves once the test begins."""
+        if self.server is None:
+            self.server = Server(self.runner, port=0)
+        return self.server
+
+    def connect(self) -> JobClient:
+        """Return a client of the server."""
+        if self.client is None:
+            self.client = JobClient(self.serve().login_url)
+        return self.client
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Start all while the block runs, stop it, and see what is left.
+
+        Raises:
+            LeftBehind: The block went well, and something of it goes on; names it.
+        """
+        before = Before()
+        async with AsyncExitStack() as stack:
+            await self._start(stack)
+            yield
+            jobs = list(self.runner.left())
+            if jobs:
+                await self.runner.stop(timeout=0.0)
+        if left := [*jobs, *await before.left()]:
+            raise LeftBehind("the test has left something behind:\n  " + "\n  ".join(left))
+
+    async def _start(self, stack: AsyncExitStack) -> None:
+        if self.server is not None:
+            await stack.enter_async_context(serving_by(self.server))
+        elif self.runner.stats().state == "new":
+            await stack.enter_async_context(self.runner)
+        else:  # a fixture has used it already
+            stack.push_async_exit(self.runner)
+        if self.client is not None:
+            await stack.enter_async_context(self.client)
+
+    def around(self, test: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
+        """Return the test with the kit around it."""
+
+        @wraps(test)
+        async def run(*args: Any, **kwargs: Any) -> None:
+            async with self.running():
+                await test(*args, **kwargs)
+
+        return run
+
+
+def running_loop() -> VirtualLoop:
+    """Return the virtual loop that a test has to run in.
+
+    Raises:
+        InvalidOption: Its loop is another one; says how to get a virtual one.
+    """
+    loop = asyncio.get_running_loop()
+    if not isinstance(loop, VirtualLoop):
+        raise InvalidOption(
+            f"this test wants virtual time, and runs in {loop!r:.80}: with anyio's plugin, have "
+            "the fixture anyio_backend return ('asyncio', {'loop_factory': VirtualLoop}); with "
+            "pytest-asyncio, 1.4 or newer is needed, and no loop_scope but function"
+        )
+    return loop
+
+
+def in_virtual_time(test: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
+    """Return the test, which says when it isn't run in virtual time, or does what can't be in it.
+
+    Raises:
+        InvalidOption: Its loop is another one.
+        VirtualTimeError: It has done what can't be done there, and caught the error.
+    """
+
+    @wraps(test)
+    async def run(*args: Any, **kwargs: Any) -> None:
+        loop = running_loop()
+        try:
+            await test(*args, **kwargs)
+        finally:
+            loop.check()
+
+    return run

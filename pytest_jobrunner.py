@@ -1,0 +1,224 @@
+"""The test kit's pytest plugin; `jobrunner.testing` has what it is made of.
+
+Fixtures, each started and stopped within the test's own event loop, whoever runs that:
+
+    job_runner          a `DrivenRunner`: a new one, or the twin of what `runner_under_test` returns
+    job_app             a real server of it on a free port
+    job_client          a `JobClient` of that server
+    webhook_receiver    takes its webhooks, records them, and fails as told
+    faults              what goes wrong on purpose
+    job_seed            the seed of the test's ids, jitter and order; --jobrunner-seed repeats it
+    virtual_time        the same as the marker
+
+Markers:
+
+    virtual_time                        hours pass in no time
+    shuffle                             virtual time, and ready callbacks run in random order
+    job_runner(mode=..., workers=...)   options of `job_runner`, those of `DrivenRunner`
+
+A test may be run by pytest-asyncio in either mode, by anyio's plugin on asyncio, or, if nobody else
+does it, by this one. At its end it fails if a job, a task, a thread or a process goes on, or a job
+has failed and nobody looked.
+
+This module stands apart and loads nothing: pytest reads it in every project beside jobrunner.
+"""
+
+import asyncio
+import inspect
+import random
+import zlib
+from collections.abc import Generator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from jobrunner import JobRunner
+    from jobrunner.client import JobClient
+    from jobrunner.server import Server
+    from jobrunner.testing import DrivenRunner, Faults, WebhookReceiver
+    from jobrunner.testing.kit import Kit
+
+_SEED = "jobrunner_seed"
+_KIT: "pytest.StashKey[Kit]" = pytest.StashKey()
+_MARKERS = (
+    "virtual_time: time passes at once, in order; no sockets and no subprocesses",
+    "shuffle: virtual time, in which ready callbacks run in random order; see --jobrunner-seed",
+    "job_runner(mode='live', strict=False, **options): options of the fixture job_runner",
+)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add our options."""
+    group = parser.getgroup("jobrunner")
+    group.addoption(
+        "--jobrunner-seed", type=int, default=None, help="Seed of ids, jitter and order of jobs."
+    )
+    group.addoption(
+        "--jobrunner-record", action="store_true", help="Write all recordings of events anew."
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Draw the run's seed; xdist hands it to its workers."""
+    for marker in _MARKERS:
+        config.addinivalue_line("markers", marker)
+    if getattr(config.option, _SEED) is None:
+        setattr(config.option, _SEED, random.SystemRandom().randrange(2**32))
+    if config.option.jobrunner_record:
+        from jobrunner.testing.recording import recording
+
+        recording(True)
+
+
+def _seed(item: pytest.Item) -> int:
+    run: int = getattr(item.config.option, _SEED)
+    return zlib.crc32(f"{run}:{item.nodeid}".encode())
+
+
+def _is_shuffled(item: pytest.Item) -> bool:
+    return item.get_closest_marker("shuffle") is not None
+
+
+def _is_virtual(item: pytest.Item) -> bool:
+    marked = item.get_closest_marker("virtual_time") is not None or _is_shuffled(item)
+    return marked or "virtual_time" in getattr(item, "fixturenames", ())
+
+
+def _new_loop(item: pytest.Item) -> Any:
+    """Return what makes the loop of a test in virtual time."""
+    from jobrunner.testing.clock import VirtualLoop
+
+    seed = _seed(item) if _is_shuffled(item) else None
+    return lambda: VirtualLoop(seed)
+
+
+@pytest.hookimpl(wrapper=True, optionalhook=True)
+def pytest_asyncio_loop_factories(
+    config: pytest.Config, item: pytest.Item
+) -> Generator[None, Any, Any]:
+    """Give pytest-asyncio the loop of a test in virtual time, and leave all others as they are."""
+    factories = yield
+    if _is_virtual(item):
+        return {"virtual time": _new_loop(item)}
+    return factories or {"usual": asyncio.new_event_loop}
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
+    """Put around the test what it wants of the kit."""
+    if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.obj):
+        if (kit := item.stash.get(_KIT, None)) is not None:
+            item.obj = kit.around(item.obj)
+        if _is_virtual(item):
+            from jobrunner.testing.kit import in_virtual_time
+
+            backend = item.funcargs.get("anyio_backend")
+            if backend == "asyncio":
+                item.funcargs["anyio_backend"] = ("asyncio", {"loop_factory": _new_loop(item)})
+            item.obj = in_virtual_time(item.obj)
+    return (yield)
+
+
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """Run a test that nobody else would, if it is the kit's."""
+    ours = _is_virtual(pyfuncitem) or _KIT in pyfuncitem.stash
+    if not ours or not inspect.iscoroutinefunction(pyfuncitem.obj):
+        return None
+    factory = _new_loop(pyfuncitem) if _is_virtual(pyfuncitem) else None
+    wanted = pyfuncitem._fixtureinfo.argnames
+    given = {name: pyfuncitem.funcargs[name] for name in wanted}
+    with asyncio.Runner(loop_factory=factory) as runner:
+        runner.run(pyfuncitem.obj(**given))
+    return True
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: "pytest.CallInfo[None]"
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Say how to repeat a test that has failed."""
+    report = yield
+    if report.failed and (_KIT in item.stash or _is_shuffled(item)):
+        seed = getattr(item.config.option, _SEED)
+        report.sections.append(("jobrunner", f"repeat it with --jobrunner-seed={seed}"))
+    return report
+
+
+def _kit(request: pytest.FixtureRequest) -> "Kit":
+    kit: Kit = request.node.stash[_KIT]
+    return kit
+
+
+@pytest.fixture
+def runner_under_test() -> "JobRunner | None":
+    """Override this to return your runner: `job_runner` will have its job types and options."""
+    return None
+
+
+@pytest.fixture
+def job_seed(request: pytest.FixtureRequest) -> int:
+    """Return the seed of this test: the same for the same --jobrunner-seed."""
+    return _seed(request.node)
+
+
+@pytest.fixture
+def faults() -> "Faults":
+    """Return what goes wrong on purpose in `job_runner`."""
+    from jobrunner.testing import Faults
+
+    return Faults()
+
+
+@pytest.fixture
+def webhook_receiver() -> "WebhookReceiver":
+    """Return what takes the webhooks of `job_runner`, and of all its jobs if it had none."""
+    from jobrunner.testing import WebhookReceiver
+
+    return WebhookReceiver()
+
+
+@pytest.fixture
+def job_runner(
+    request: pytest.FixtureRequest, runner_under_test: "JobRunner | None", job_seed: int
+) -> "DrivenRunner":
+    """Return a runner in the test's hands; it runs while the test does."""
+    from jobrunner.testing import DrivenRunner
+    from jobrunner.testing.kit import Kit
+
+    options: dict[str, Any] = {"seed": job_seed}
+    for name, fixture in ("faults", "faults"), ("receiver", "webhook_receiver"):
+        if fixture in request.fixturenames:
+            options[name] = request.getfixturevalue(fixture)
+    for marker in reversed(list(request.node.iter_markers("job_runner"))):
+        options.update(marker.kwargs)
+    runner = DrivenRunner(options.pop("like", runner_under_test), **options)
+    request.node.stash[_KIT] = Kit(runner)
+    return runner
+
+
+@pytest.fixture
+def job_app(request: pytest.FixtureRequest, job_runner: "DrivenRunner") -> "Server":
+    """Return a real server of `job_runner` on a free port; it has `url`, `token`, `login_url`."""
+    _refuse_virtual(request, "job_app")
+    return _kit(request).serve()
+
+
+@pytest.fixture
+def job_client(request: pytest.FixtureRequest, job_app: "Server") -> "JobClient":
+    """Return a client of `job_app` that may come in."""
+    return _kit(request).connect()
+
+
+def _refuse_virtual(request: pytest.FixtureRequest, name: str) -> None:
+    if _is_virtual(request.node):
+        pytest.fail(
+            f"{name} needs sockets, which virtual time has not: leave out the marker virtual_time, "
+            "or use job_runner by itself",
+            pytrace=False,
+        )
+
+
+@pytest.fixture
+def virtual_time() -> None:
+    """Have the test run in virtual time; the same as the marker."""

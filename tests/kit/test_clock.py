@@ -1,0 +1,171 @@
+"""Virtual time: what passes at once, what time stands still for, and what is refused."""
+
+import asyncio
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from jobrunner import JobRunner
+from jobrunner.testing import (
+    EPOCH,
+    Deadlock,
+    VirtualLoop,
+    VirtualTimeError,
+    simulate,
+    unix_now,
+    virtual_time,
+)
+
+
+@virtual_time
+async def test_hours_pass_in_the_order_of_their_timers() -> None:
+    """A test that waits for real is a test that nobody runs."""
+    woken: list[tuple[float, str]] = []
+
+    async def sleep(name: str, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+        woken.append((asyncio.get_running_loop().time(), name))
+
+    async with asyncio.TaskGroup() as group:
+        for name, seconds in ("day", 86_400.0), ("hour", 3_600.0), ("second", 1.0):
+            group.create_task(sleep(name, seconds))
+    assert woken == [(1.0, "second"), (3_600.0, "hour"), (86_400.0, "day")]
+    assert unix_now() == EPOCH + 86_400.0
+
+
+@virtual_time
+async def test_time_stands_still_while_a_thread_works() -> None:
+    """A thread takes real time; if the clock jumped meanwhile, its job would time out."""
+    runner, go = JobRunner(now=unix_now, timeout=1.0), threading.Event()
+
+    @runner.job
+    def work() -> str:
+        go.wait()
+        return "done"
+
+    async with runner:
+        job = await runner.submit(work)
+        await asyncio.sleep(0)
+        threading.Timer(0.01, go.set).start()
+        assert await job.result() == "done"
+        assert asyncio.get_running_loop().time() == 0.0
+
+
+@virtual_time
+async def test_time_passes_while_a_pool_s_threads_wait_for_work() -> None:
+    """A pool keeps its threads for the next call; they would hold the clock for ever."""
+    loop = asyncio.get_running_loop()
+    with ThreadPoolExecutor() as pool:
+        assert await loop.run_in_executor(pool, str, 1) == "1"
+        assert await asyncio.to_thread(str, 2) == "2"
+        await asyncio.sleep(10.0)
+    assert loop.time() == 10.0
+
+
+def test_a_thread_that_goes_on_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the clock did then would be a guess, and the test's result with it."""
+    monkeypatch.setattr("jobrunner.testing.clock.PATIENCE", 0.02)
+    end = threading.Event()
+
+    async def main() -> None:
+        threading.Thread(target=end.wait, name="endless", daemon=True).start()
+        await asyncio.sleep(1.0)
+
+    with pytest.raises(VirtualTimeError, match=r"thread 'endless' still works after 0.02 s"):
+        simulate(main)
+    end.set()
+
+
+def test_what_can_never_happen_is_a_deadlock() -> None:
+    """A test that hangs says nothing; one that ends says where."""
+
+    async def main() -> None:
+        await asyncio.Event().wait()
+
+    with pytest.raises(Deadlock, match="no timer is set"):
+        simulate(main)
+
+
+async def _connect() -> None:
+    await asyncio.open_connection("127.0.0.1", 1)
+
+
+async def _serve() -> None:
+    await asyncio.start_server(lambda reader, writer: None, "127.0.0.1", 0)
+
+
+async def _spawn() -> None:
+    await asyncio.create_subprocess_exec(sys.executable, "-V", stdout=subprocess.DEVNULL)
+
+
+async def _pipe() -> None:
+    await asyncio.get_running_loop().connect_read_pipe(asyncio.Protocol, sys.stdin)
+
+
+@pytest.mark.parametrize(
+    ("call", "what"),
+    [(_connect, "sockets"), (_serve, "sockets"), (_spawn, "subprocesses"), (_pipe, "pipes")],
+)
+@pytest.mark.parametrize("caught", [False, True])
+def test_what_virtual_time_has_not_is_an_error(call: Any, what: str, caught: bool) -> None:
+    """A webhook that failed for want of sockets would look like a receiver that is down."""
+
+    async def main() -> None:
+        try:
+            await call()
+        except VirtualTimeError:
+            if not caught:
+                raise
+
+    with pytest.raises(VirtualTimeError, match=f"there are no {what} in virtual time"):
+        simulate(main)
+
+
+def test_a_command_is_an_error_in_virtual_time() -> None:
+    """Its process would be real, and the limits around it not."""
+    runner = JobRunner(now=unix_now)
+    runner.command_job("ls", ["ls"])
+
+    async def main() -> None:
+        async with runner:
+            await (await runner.submit("ls")).wait()
+
+    with pytest.raises(VirtualTimeError):
+        simulate(main)
+
+
+def test_a_seed_shuffles_what_is_ready_and_repeats() -> None:
+    """An order that is found once has to be found again."""
+
+    def order(seed: int | None) -> list[int]:
+        async def main() -> list[int]:
+            found: list[int] = []
+            for n in range(10):
+                asyncio.get_running_loop().call_soon(found.append, n)
+            await asyncio.sleep(1.0)
+            return found
+
+        return simulate(main, seed=seed)
+
+    assert order(None) == list(range(10))
+    assert order(1) == order(1)
+    assert len({tuple(order(seed)) for seed in range(5)}) > 1
+
+
+async def test_a_usual_loop_has_the_usual_time() -> None:
+    """The same runner serves both kinds of tests."""
+    assert abs(unix_now() - time.time()) < 60.0
+
+
+def test_timers_are_what_is_set_to_happen() -> None:
+    """Whoever wants to know whether anything is due can look."""
+    loop = VirtualLoop()
+    kept, dropped = loop.call_later(5.0, print), loop.call_later(6.0, print)
+    dropped.cancel()
+    assert loop.timers() == [kept]
+    loop.close()
