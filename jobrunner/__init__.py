@@ -15,6 +15,7 @@ from .errors import (
     ForkedRunner,
     IdempotencyKeyReused,
     IllegalTransition,
+    InvalidAnswer,
     InvalidCursor,
     InvalidHandler,
     InvalidOption,
@@ -28,9 +29,11 @@ from .errors import (
     JobNotRetryable,
     JobRunnerError,
     JobUnsuccessful,
+    NotWaitingForInput,
     PayloadTooLarge,
     PermanentError,
     ProcessDied,
+    QuestionNotFound,
     QueueFull,
     RequestError,
     RetryableError,
@@ -49,9 +52,10 @@ from .handles import JobHandle
 from .jobs import JobStatus
 from .limits import Limits, Retention
 from .lookup import Stats
+from .questions import Question
 from .retry import RetryPolicy
 from .runner import JobRunner
-from .views import JobPage, JobView, Waited
+from .views import JobPage, JobView, QuestionView, Waited
 from .webhooks import DeliveryView, Webhooks
 
 __version__ = "0.1.0"
@@ -73,6 +77,7 @@ __all__ = [
     "ForkedRunner",
     "IdempotencyKeyReused",
     "IllegalTransition",
+    "InvalidAnswer",
     "InvalidCursor",
     "InvalidHandler",
     "InvalidOption",
@@ -93,9 +98,13 @@ __all__ = [
     "JobUnsuccessful",
     "JobView",
     "Limits",
+    "NotWaitingForInput",
     "PayloadTooLarge",
     "PermanentError",
     "ProcessDied",
+    "Question",
+    "QuestionNotFound",
+    "QuestionView",
     "QueueFull",
     "RequestError",
     "Retention",

@@ -16,7 +16,9 @@ from types import TracebackType
 
 from .attempt import Attempt, Standing
 from .context import JobContext
+from .errors import RetryableError
 from .gates import Resumption
+from .jobs import Job
 from .queue import JobQueue
 from .timers import Timers
 
@@ -30,6 +32,8 @@ class Sideline:
         find: Returns the attempt that a context was made for, None when that has ended.
         moved: Called when an attempt has given its worker back, or has one again.
         watch: Called with an attempt whose limits have changed.
+        close: Called with a job whose questions nobody waits for any more.
+        limit: How many may stand aside.
     """
 
     def __init__(
@@ -40,6 +44,8 @@ class Sideline:
         find: Callable[[JobContext], Attempt | None],
         moved: Callable[[], None],
         watch: Callable[[Attempt], None],
+        close: Callable[[Job], None],
+        limit: int,
     ) -> None:
         self.count = 0
         """Attempts without a worker."""
@@ -48,8 +54,10 @@ class Sideline:
         self._find = find
         self._moved = moved
         self._watch = watch
+        self._close = close
+        self._limit = limit
 
-    def aside(self, context: JobContext, *, for_answer: bool = False) -> "Aside":
+    def __call__(self, context: JobContext, *, for_answer: bool = False) -> "Aside":
         """Return what stands aside while it is entered.
 
         Args:
@@ -62,9 +70,9 @@ class Sideline:
 
         Raises:
             asyncio.CancelledError: It has ended.
+            RetryableError: Too many stand aside already.
         """
-        if (attempt := self._find(context)) is None:
-            raise asyncio.CancelledError(f"this attempt at job {context.job_id} has ended")
+        attempt = self._checked(context)
         standing = attempt.standing = attempt.standing or Standing()
         standing.waits += 1
         standing.answers += for_answer
@@ -76,6 +84,22 @@ class Sideline:
         elif standing.resumption is not None:
             self._withdraw(standing).set_result(None)  # it needs no worker now
         self._keep_time(attempt, standing)
+        return attempt
+
+    def check(self, context: JobContext) -> None:
+        """Raise what `enter` would, before somebody is told that he is waited for."""
+        attempt = self._checked(context)
+        attempt.standing = attempt.standing or Standing()
+
+    def _checked(self, context: JobContext) -> Attempt:
+        if (attempt := self._find(context)) is None:
+            raise asyncio.CancelledError(f"this attempt at job {context.job_id} has ended")
+        waits = attempt.standing is not None and not attempt.standing.has_worker
+        if self.count >= self._limit and not waits:
+            raise RetryableError(
+                f"{self.count} jobs wait for answers or for their children, the limit "
+                "(Limits.max_aside)"
+            )
         return attempt
 
     def leave(self, attempt: Attempt, for_answer: bool) -> "asyncio.Future[None] | None":
@@ -111,10 +135,12 @@ class Sideline:
         return resumption.turn
 
     def interrupt(self, attempt: Attempt) -> None:
-        """It is to stop: it waits for no worker any more."""
+        """It is to stop: it waits for no answer any more, and for no worker."""
         standing = attempt.standing
-        if standing is not None and standing.resumption is not None:
-            self._withdraw(standing).cancel()
+        if standing is not None:
+            self._close(attempt.job)
+            if standing.resumption is not None:
+                self._withdraw(standing).cancel()
 
     def release(self, attempt: Attempt) -> None:
         """It has ended; what is left of it waits for no worker."""
@@ -122,7 +148,7 @@ class Sideline:
         if standing is not None and not standing.has_worker:
             self.count -= 1
             standing.has_worker = True
-            self.interrupt(attempt)
+        self.interrupt(attempt)
 
     def _keep_time(self, attempt: Attempt, standing: Standing) -> None:
         """Have the time limit stand still while people are asked, and while no worker is free."""

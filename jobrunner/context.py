@@ -5,11 +5,12 @@ the event loop: in order, and with no more than a bounded number on the way.
 """
 
 import asyncio
+import concurrent.futures
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias, TypeVar, overload
 
 from pydantic_core import from_json, to_json
 
@@ -20,13 +21,24 @@ from .inbox import Inbox
 from .jobs import Job, Step, report
 from .limits import check_seconds
 from .output import Lines, OnOutput, StreamName
+from .questions import Question
 from .redaction import redact
 from .wording import clip, describe
 
 Record: TypeAlias = Callable[[Job, EventType, Mapping[str, Any]], None]
 
+T = TypeVar("T")
+D = TypeVar("D")
+Class: TypeAlias = type[T]
+"""In a class that has another `type`."""
+
 MAX_TEXT = 16_384
 """Characters of one log line, message or piece of output; the middle of a longer one is cut."""
+
+
+NOT_GIVEN: Final = object()
+"""What an argument is that wasn't given, where None says something."""
+Notify: TypeAlias = Callable[[Question], Awaitable[None] | None]
 
 
 class Desk:
@@ -38,9 +50,10 @@ class Desk:
         extend: Gives an attempt at a job some seconds more.
         aside: Returns what gives the worker of an attempt back while it is entered, as it waits
             for somebody; None where there are no workers.
+        ask: Asks a person; likewise.
     """
 
-    __slots__ = ("aside", "extend", "loop", "record")
+    __slots__ = ("aside", "ask", "extend", "loop", "record")
 
     def __init__(
         self,
@@ -49,20 +62,42 @@ class Desk:
         record: Record,
         extend: Callable[[Job, float], None],
         aside: "StandAside | None" = None,
+        ask: "Ask | None" = None,
     ) -> None:
         self.loop = loop
         self.record = record
         self.extend = extend
         self.aside = aside
+        self.ask = ask
 
 
 class StandAside(Protocol):
-    """See `Sideline.aside`."""
+    """See `Sideline`."""
 
     def __call__(
         self, context: "JobContext", *, for_answer: bool = False
     ) -> AbstractAsyncContextManager[None]:
         """Return what stands aside while it is entered."""
+        ...
+
+    def check(self, context: "JobContext") -> None:
+        """Raise what entering it would."""
+
+
+class Ask(Protocol):
+    """See `JobContext.ask`."""
+
+    def __call__(
+        self,
+        context: "JobContext",
+        prompt: str,
+        *,
+        schema: Any,
+        timeout: float | None,
+        default: Any,
+        notify: Notify | None,
+    ) -> Coroutine[Any, Any, Any]:
+        """Return what asks, and returns the answer."""
         ...
 
 
@@ -200,6 +235,106 @@ class JobContext:
         more = check_seconds("seconds", seconds) or 0.0
         self._do(lambda: self._desk.extend(self._job, more))
 
+    @overload
+    def ask(
+        self, prompt: str, *, timeout: float | None = None, notify: Notify | None = None
+    ) -> Coroutine[Any, Any, str]: ...
+    @overload
+    def ask(
+        self,
+        prompt: str,
+        *,
+        schema: Class[T],
+        timeout: float | None = None,
+        notify: Notify | None = None,
+    ) -> Coroutine[Any, Any, T]: ...
+    @overload
+    def ask(
+        self,
+        prompt: str,
+        *,
+        schema: Class[T],
+        timeout: float | None = None,
+        default: D,
+        notify: Notify | None = None,
+    ) -> Coroutine[Any, Any, T | D]: ...
+    @overload
+    def ask(
+        self,
+        prompt: str,
+        *,
+        schema: Any = str,
+        timeout: float | None = None,
+        default: Any = NOT_GIVEN,
+        notify: Notify | None = None,
+    ) -> Coroutine[Any, Any, Any]: ...
+    def ask(
+        self,
+        prompt: str,
+        *,
+        schema: Any = str,
+        timeout: float | None = None,
+        default: Any = NOT_GIVEN,
+        notify: Notify | None = None,
+    ) -> Coroutine[Any, Any, Any]:
+        """Ask a person, and return the answer: `if await ctx.ask("Deploy?", schema=bool): ...`.
+
+        The job is `input_required` as long as it asks, and has no worker; when it is answered it
+        waits for one, before jobs that came later. Its time limit and its stall timeout stand still
+        until then, its deadline doesn't. Several may be asked at once, in tasks of the handler.
+
+        Args:
+            prompt: What is asked, for a person.
+            schema: What fits as an answer: a pydantic model, `Literal[...]`, `bool`, whatever
+                pydantic validates; the answer is returned as such a value.
+            timeout: Seconds for which somebody may answer; None for as long as the job may take.
+            default: What is returned when nobody did.
+            notify: Called with the question and its token once it is open, to tell a person of it:
+                a function or a coroutine function. What it raises is raised here.
+
+        Raises:
+            TimeoutError: Nobody answered in time, and there is no `default`.
+            InvalidOption: The prompt is too long or none, the schema can't be JSON, too many
+                questions are open, or the handler runs in a thread or in a process of its own.
+            RetryableError: Too many jobs wait already.
+        """
+        ask = self._desk.ask
+        if ask is None:
+            raise InvalidOption(_ELSEWHERE)
+        if asyncio._get_running_loop() is not self._desk.loop:
+            raise InvalidOption(
+                "ctx.ask is for the event loop; a plain function, which runs in a thread, says "
+                "ctx.ask_blocking(...)"
+            )
+        return ask(self, prompt, schema=schema, timeout=timeout, default=default, notify=notify)
+
+    def ask_blocking(
+        self,
+        prompt: str,
+        *,
+        schema: Any = str,
+        timeout: float | None = None,
+        default: Any = NOT_GIVEN,
+        notify: Notify | None = None,
+    ) -> Any:
+        """Ask a person from a thread, which waits for the answer; see `ask`.
+
+        The thread is one of `Limits.max_threads` meanwhile. `notify` is called in the event loop.
+
+        Raises:
+            asyncio.CancelledError: This attempt is to stop.
+        """
+        ask = self._desk.ask
+        if ask is None:
+            raise InvalidOption(_ELSEWHERE)
+        if asyncio._get_running_loop() is not None:
+            raise InvalidOption("ctx.ask_blocking is for threads; write `await ctx.ask(...)` here")
+        asked = ask(self, prompt, schema=schema, timeout=timeout, default=default, notify=notify)
+        try:
+            return asyncio.run_coroutine_threadsafe(asked, self._desk.loop).result()
+        except concurrent.futures.CancelledError:
+            raise asyncio.CancelledError(f"job {self.job_id} was asked to stop") from None
+
     async def run_command(
         self,
         command: str | Sequence[str],
@@ -319,11 +454,14 @@ def stand_aside(
     """
     aside = context._desk.aside
     if aside is None:
-        raise InvalidOption(
-            "a handler in a process of its own can't wait for others; let a coroutine do that, and "
-            "submit the job of the process from there"
-        )
+        raise InvalidOption(_ELSEWHERE)
     return aside(context, for_answer=for_answer)
+
+
+_ELSEWHERE = (
+    "a handler in a process of its own can't wait for others; let a coroutine do that, and submit "
+    "the job of the process from there"
+)
 
 
 def _fields(fields: dict[str, Any]) -> dict[str, Any]:

@@ -30,6 +30,8 @@ class Delivery:
     """When what it tells of happened."""
     traceparent: str | None = None
     """W3C Trace Context of the job, to be sent along."""
+    question_id: str | None = None
+    """The question that it tells of."""
     body: bytes | None = None
     """What is sent, while it is under way."""
     status: DeliveryStatus = "pending"

@@ -24,6 +24,9 @@
     │   ├── JobNotFound               job-not-found
     │   ├── JobGone                   job-gone
     │   ├── DeliveryNotFound          delivery-not-found
+    │   ├── QuestionNotFound          question-not-found
+    │   ├── NotWaitingForInput        not-waiting-for-input
+    │   ├── InvalidAnswer             invalid-answer
     │   ├── JobNotFinal               job-not-final
     │   └── JobNotRetryable           job-not-retryable
     ├── JobUnsuccessful               raised by `result()`: the job ended without a value
@@ -224,6 +227,28 @@ class DeliveryNotFound(RequestError, LookupError):
     """The job has no webhook delivery with that id, or not any more."""
 
     code = "delivery-not-found"
+
+
+class QuestionNotFound(RequestError, LookupError):
+    """The job never asked that, or no open question has the token."""
+
+    code = "question-not-found"
+
+
+class NotWaitingForInput(RequestError):
+    """The question was answered already, nobody waits for it any more, or the job asks nothing."""
+
+    code = "not-waiting-for-input"
+
+
+class InvalidAnswer(RequestError, ValueError):
+    """The answer doesn't fit what was asked for; `errors` says where."""
+
+    code = "invalid-answer"
+
+    def __init__(self, message: str, errors: Sequence[ParamProblem] = ()) -> None:
+        super().__init__(message)
+        self.errors = list(errors)
 
 
 class JobNotFinal(RequestError):

@@ -229,14 +229,14 @@ def _unknown(name: str) -> ParamProblem:
 def _problem(line: Any, params: Any = None) -> ParamProblem:
     location, kind = line["loc"], line["type"]
     if kind == "missing":
-        place = [*_place(location[:-1], params), location[-1]]
+        place = [*place_in(location[:-1], params), location[-1]]
         return {"detail": "this param is missing", "pointer": json_pointer(place)}
     unknown = kind == "unexpected_keyword_argument"
     detail = "this param is unknown" if unknown else str(line["msg"])
-    return {"detail": detail, "pointer": json_pointer(_place(location, params))}
+    return {"detail": detail, "pointer": json_pointer(place_in(location, params))}
 
 
-def _place(location: tuple[str | int, ...], value: Any) -> list[str | int]:
+def place_in(location: tuple[str | int, ...], value: Any) -> list[str | int]:
     """Return the location without what isn't in the params: the members of a union that failed."""
     place: list[str | int] = []
     for part in location:

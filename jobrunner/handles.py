@@ -24,6 +24,10 @@ class Owner(Protocol):
         """Ask the job to stop."""
         ...
 
+    async def answer(self, job_id: str, question_id: str | None, value: Any) -> JobView:
+        """Answer a question of the job."""
+        ...
+
 
 class Loader(Protocol):
     """The job's handler, as far as a handle needs it."""
@@ -125,6 +129,10 @@ class JobHandle(Generic[T_co]):
     async def cancel(self, note: str | None = None) -> JobView:
         """Ask the job to stop; see `JobRunner.cancel`."""
         return self.view() if self._job.is_final else await self._owner.cancel(self.id, note)
+
+    async def answer(self, question_id: str | None, value: Any) -> JobView:
+        """Answer a question of the job, None for the only open one; see `JobRunner.answer`."""
+        return await self._owner.answer(self.id, question_id, value)
 
     async def _end(self, timeout: float | None) -> None:
         """Wait for the job's end."""

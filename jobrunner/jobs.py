@@ -3,8 +3,10 @@
             +----------------- retrying <--------+
             v                                    |
  pending -> running -----------------------------+ error, attempts left
-    |          |-> completed | failed | cancelled     final: never changes again
-    |          +-> pending                            interrupted, the attempt is given back
+    |        | |  ^
+    |        | |  +-> input_required                  a person is asked, and answers
+    |        | +-> completed | failed | cancelled     final: never changes again
+    |        +-> pending                              interrupted, the attempt is given back
     +-> cancelled | failed
 
 The functions here are the only code that changes the status of a job. They are synchronous, and
@@ -23,6 +25,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 from .batches import Batch
 from .errors import IllegalTransition
 from .events import EventLog
+from .questions import Questions
 from .timers import Timer
 from .wording import class_name, describe, traceback_text
 
@@ -52,9 +55,11 @@ _S = JobStatus
 
 TRANSITIONS: Mapping[JobStatus, frozenset[JobStatus]] = {
     _S.PENDING: frozenset({_S.RUNNING, _S.CANCELLED, _S.FAILED}),
-    _S.RUNNING: frozenset({_S.PENDING, _S.RETRYING, _S.COMPLETED, _S.FAILED, _S.CANCELLED}),
+    _S.RUNNING: frozenset(
+        {_S.PENDING, _S.RETRYING, _S.INPUT_REQUIRED, _S.COMPLETED, _S.FAILED, _S.CANCELLED}
+    ),
     _S.RETRYING: frozenset({_S.RUNNING, _S.CANCELLED, _S.FAILED}),
-    _S.INPUT_REQUIRED: frozenset(),
+    _S.INPUT_REQUIRED: frozenset({_S.RUNNING, _S.FAILED}),  # failed by a fault of our own
     _S.COMPLETED: frozenset(),
     _S.FAILED: frozenset(),
     _S.CANCELLED: frozenset(),
@@ -206,6 +211,8 @@ class Job:
     """The last attempt's failure; kept while retrying, and with a failed job."""
     listed_as: JobStatus = JobStatus.PENDING
     """The status under which the store lists it; the store's own."""
+    questions: Questions | None = None
+    """What it asks; None until it asks something, and once it is packed."""
     timer: Timer | None = None
     """What it waits for: its due time, its time limit, or the end of a grace."""
     alarms: tuple[Timer, ...] = ()
@@ -234,6 +241,16 @@ def start(job: Job, now: float, clock: float) -> None:
     job.progress, job.progress_message, job.step = 0, None, None
     if job.started_at is None:
         job.started_at, job.begun = now, clock
+
+
+def ask(job: Job) -> None:
+    """A person is asked: running -> input_required."""
+    _move(job, JobStatus.INPUT_REQUIRED)
+
+
+def go_on(job: Job) -> None:
+    """No question is open any more: input_required -> running."""
+    _move(job, JobStatus.RUNNING)
 
 
 def complete(job: Job, now: float, result: bytes) -> None:

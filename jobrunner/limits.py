@@ -59,6 +59,14 @@ class Limits:
     """Threads of plain functions at once, those of handlers that were given up too."""
     max_stuck: int = 100
     """Handlers that refused to end and still run, 1 or more; with so many no job is begun."""
+    max_aside: int = 20_000
+    """Attempts that wait for somebody, and so have no worker."""
+    max_questions: int = 100
+    """Open questions of one job."""
+    max_prompt: int = 16_384
+    """Characters of a question."""
+    max_answer: int = 65_536
+    """An answer to one."""
     max_batch: int = 10_000
     """Jobs of one batch."""
     max_feed: int = 10_000

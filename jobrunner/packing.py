@@ -27,7 +27,7 @@ _FORMAT = 2
 OVERHEAD = 200
 """Bytes that a final job costs beside its packed record: its id, and its place in each table."""
 
-_LIVE_ONLY = {"arguments", "batch", "context", "timer", "alarms", "begun", "due_by"}
+_LIVE_ONLY = {"arguments", "batch", "context", "questions", "timer", "alarms", "begun", "due_by"}
 """Fields of no use once a job has ended; unpacked, they are at their defaults."""
 _DERIVED = {"id", "log", "status", "listed_as", "updated_at"}
 _KEPT = [
@@ -41,7 +41,8 @@ _CODES: Final[dict[JobStatus, str]] = {
 }  # fmt: skip
 _STATUSES = {code: status for status, code in _CODES.items()}
 _TYPES: Final[dict[EventType, str]] = {
-    "status": "S", "progress": "P", "log": "L", "output": "O", "gap": "G", "done": "D"
+    "status": "S", "progress": "P", "log": "L", "output": "O", "gap": "G", "done": "D",
+    "question": "Q", "answer": "A",
 }  # fmt: skip
 _EVENTS = {code: type for type, code in _TYPES.items()}
 _QUEUED = {"status": JobStatus.PENDING, "attempt": 0}

@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack, overload
 
 from . import jobs
+from .asking import Asking
 from .batch_intake import BatchIntake
 from .control import Control
 from .endings import Endings
@@ -28,6 +29,7 @@ from .lookup import Lookup, State
 from .options import OnFailure
 from .outcomes import Outcomes
 from .pool import WorkerPool
+from .questions import Tokens
 from .queue import JobQueue
 from .retry import NO_RETRY, RetryPolicy
 from .signals import ending_on_signals
@@ -117,6 +119,14 @@ class JobRunner(JobTypes, Tooling):
         self._endings = Endings(
             store=store, queue=self._queue, timers=self._timers, now=now, failed=self._failed
         )
+        tokens = Tokens(seed)
+        self._asking = Asking(
+            store=store,
+            timers=self._timers,
+            now=now,
+            limits=self.limits,
+            tokens=tokens,
+        )
         outcomes = Outcomes(
             queue=self._queue,
             store=store,
@@ -137,7 +147,9 @@ class JobRunner(JobTypes, Tooling):
             now=now,
             outcomes=outcomes,
             grace=self._grace,
+            asking=self._asking,
             max_stuck=self.limits.max_stuck,
+            max_aside=self.limits.max_aside,
             watchdog=check_seconds("watchdog", watchdog),
         )
         self._control = Control(
@@ -157,7 +169,12 @@ class JobRunner(JobTypes, Tooling):
         )
         if webhooks is not None:
             self._webhooks = Announcer(
-                webhooks, store=store, timers=self._timers, now=now, random=Random(seed)
+                webhooks,
+                store=store,
+                tokens=tokens,
+                timers=self._timers,
+                now=now,
+                random=Random(seed),
             )
         self._pool = WorkerPool(self._queue, self._workers, size=workers)
 

@@ -3,6 +3,7 @@
 import asyncio
 from typing import Any
 
+from .answering import Answering
 from .control import Control
 from .deliveries import DeliveryView
 from .errors import DeliveryNotFound, InvalidOption, JobNotFinal, QueueFull, RequestError
@@ -10,7 +11,7 @@ from .handlers import Function, Handlers
 from .handles import JobHandle
 from .jobs import CancelReason, JobStatus
 from .limits import check_count
-from .lookup import Lookup, State, Stats
+from .lookup import State, Stats
 from .pool import WorkerPool
 from .queue import JobQueue
 from .submission import Intake, Room
@@ -19,7 +20,7 @@ from .webhooks import Announcer
 from .worker import Workers
 
 
-class Steering(Lookup):
+class Steering(Answering):
     """The half of a runner that changes what is there; its other half takes jobs in."""
 
     _handlers: Handlers

@@ -25,7 +25,7 @@ SWEEP = 1_000
 RECENT = 1_000
 """How many ends are remembered for a rate."""
 WAITING = frozenset({JobStatus.PENDING, JobStatus.RETRYING})
-SHOWN_IN_FEED = frozenset({"status", "progress", "done"})
+SHOWN_IN_FEED = frozenset({"status", "progress", "question", "answer", "done"})
 Key: TypeAlias = str | tuple[str, str]
 """An idempotency key; with an owner the two of them, so that nobody meets another one's."""
 

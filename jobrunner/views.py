@@ -8,8 +8,9 @@ import inspect
 import itertools
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal, NamedTuple, NoReturn
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, NoReturn
 
 from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, from_json, to_json
@@ -18,6 +19,7 @@ from .errors import JobCancelled, JobFailed
 from .events import Event
 from .jobs import Job, JobError, JobStatus
 from .partial import partial_text
+from .questions import OpenQuestion
 from .redaction import redact
 
 
@@ -89,6 +91,24 @@ class StepView(Frozen):
     """How many there are."""
 
 
+@dataclass(frozen=True, slots=True)
+class QuestionView:
+    """An open question of a job."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(use_attribute_docstrings=True)
+
+    question_id: str
+    """q1, q2, ...: its number among the job's questions."""
+    prompt: str
+    """What is asked."""
+    schema: dict[str, Any]
+    """JSON schema of the answers that fit."""
+    asked_at: datetime
+    """When it was asked."""
+    expires_at: datetime | None
+    """When nobody waits for an answer any more; null for never."""
+
+
 class JobView(Frozen):
     """A job as it stood when somebody asked."""
 
@@ -113,6 +133,10 @@ class JobView(Frozen):
     channel, output of its commands. Null before there is any, and once there is a result."""
     error: ErrorView | None
     """The last failure: of the job when it failed, of the last attempt while retrying."""
+    question: QuestionView | None
+    """What it asks a person; of several open questions the oldest."""
+    questions: list[QuestionView]
+    """All its open questions, the oldest first."""
     attempt: int
     """Attempts started so far."""
     max_attempts: int
@@ -265,6 +289,19 @@ def error_fields(error: JobError | None, *, debug: bool = False) -> dict[str, An
     return fields | {"traceback": error.traceback} if debug else fields
 
 
+def question_fields(
+    question: OpenQuestion, when: Callable[[float | None], object] = iso
+) -> dict[str, Any]:
+    """Return an open question as everybody may see it."""
+    return {
+        "question_id": question.question_id,
+        "prompt": question.prompt,
+        "schema": question.kind.json_schema,
+        "asked_at": when(question.asked_at),
+        "expires_at": when(question.expires_at),
+    }
+
+
 def stop_fields(job: Job) -> dict[str, Any]:
     """Return what the event says that tells of a running job that it was asked to stop."""
     return {
@@ -285,7 +322,11 @@ def _moment(at: float | None) -> datetime | None:
 
 
 def _fields(job: Job, when: Callable[[float | None], object] = iso) -> dict[str, Any]:
+    waiting = () if job.questions is None else job.questions.open.values()
+    questions = [question_fields(question, when) for question in waiting]
     return {
+        "question": questions[0] if questions else None,
+        "questions": questions,
         "job_id": job.id,
         "type": job.type,
         "status": job.status,

@@ -12,11 +12,13 @@ Standard Webhooks 1.0; the body is `{"type", "timestamp", "data"}`, `data` the j
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import Context
 from dataclasses import dataclass, field
 from random import Random
 from typing import TYPE_CHECKING, Literal, TypeAlias
+
+from pydantic_core import to_json
 
 from .addresses import Resolve, Target, check_literal, parse_url
 from .couriers import Couriers
@@ -26,6 +28,7 @@ from .events import Event
 from .jobs import Job, JobStatus
 from .limits import LONGEST, check_count, check_seconds
 from .posting import Poster
+from .questions import Tokens
 from .signing import keys_of, new_secret, verify
 from .store import JobStore
 from .timers import Timers
@@ -120,6 +123,7 @@ class Announcer:
         timers: What wakes the next try.
         now: The current time in unix seconds.
         random: Where the jitter comes from.
+        tokens: What answers the questions that it tells of.
     """
 
     def __init__(
@@ -127,11 +131,13 @@ class Announcer:
         options: Webhooks,
         *,
         store: JobStore,
+        tokens: Tokens,
         timers: Timers,
         now: Callable[[], float],
         random: Random,
     ) -> None:
         self.options = options
+        self._tokens = tokens
         self._store = store
         self._ledger = Ledger(options.max_kept)
         self._poster = Poster(
@@ -209,7 +215,7 @@ class Announcer:
         elif event.type == "done":
             del self._watched[job.id]
             self._announce(job, event, EVENTS[event.data["status"]])
-        elif event.data.get("status") == JobStatus.INPUT_REQUIRED:
+        elif event.type == "question":
             self._announce(job, event, "job.input_required")
 
     def _watch(self, job_id: str) -> None:
@@ -231,9 +237,20 @@ class Announcer:
         message_id = f"msg_{job.id.removeprefix('job_')}_{event.seq}"
         target = parse_url(url)  # whether it may be posted to is asked by whoever does so
         delivery = Delivery(message_id, job.id, kind, url, target, event.at, job.traceparent)
-        body = body_of(job, delivery)
+        delivery.question_id = event.data.get("question_id")
+        body = self._body(job, delivery)
         if self._ledger.add(delivery):
             self._couriers.take(delivery, body)
+
+    def _body(self, job: Job, delivery: Delivery) -> bytes:
+        """Return what is sent; with the token that answers the question that it tells of."""
+        questions = {} if job.questions is None else job.questions.open
+        question = questions.get(delivery.question_id or "")
+        if question is None:
+            return body_of(job, delivery)
+        token = self._tokens.give(job.id, question)
+        more = {"question_id": question.question_id, "answer_token": token}
+        return body_of(job, delivery, more)
 
     def _catch_up(self) -> None:
         """See from the jobs themselves what the feed no longer has; what is seen twice is one."""
@@ -260,7 +277,7 @@ class Announcer:
             DeliveryNotFound: The job has none with that id.
         """
         delivery = self._ledger.get(job.id, delivery_id)
-        self._couriers.again(delivery, body_of(job, delivery))
+        self._couriers.again(delivery, self._body(job, delivery))
         return delivery_view(delivery)
 
     async def stop(self, timeout: float) -> None:
@@ -298,13 +315,20 @@ def needed(webhooks: Announcer | None) -> Announcer:
     return webhooks
 
 
-def body_of(job: Job, delivery: Delivery) -> bytes:
-    """Return what is sent: the event, and the job as it stands now, within 20 kB if it can be."""
+def body_of(job: Job, delivery: Delivery, more: Mapping[str, str] | None = None) -> bytes:
+    """Return what is sent: the event, and the job as it stands now, within 20 kB if it can be.
+
+    Args:
+        more: What else is said of the job, to this receiver only.
+    """
     at = iso(delivery.event_at) or ""
     head = b'{"type":"%b","timestamp":"%b","data":' % (delivery.event.encode(), at.encode())
     body = b""
     for left_out in _CUTS[len(job.result or b"") > MAX_BODY :]:
-        body = b"%b%b}" % (head, view_json(job, links={}, leave_out=left_out))
+        told = view_json(job, links={}, leave_out=left_out)
+        if more:
+            told = b"%b,%b" % (told[:-1], to_json(more)[1:])
+        body = b"%b%b}" % (head, told)
         if len(body) <= MAX_BODY:
             break
     return body

@@ -19,6 +19,7 @@ from typing import Any
 
 from . import jobs
 from .aside import Sideline
+from .asking import Asking
 from .attempt import Attempt, StopReason
 from .context import Desk, JobContext
 from .endings import Endings
@@ -54,7 +55,9 @@ class Workers:
         now: The current time in unix seconds.
         outcomes: What becomes of attempts.
         grace: Seconds that a handler has to end after it was asked to, twice.
+        asking: How they ask people.
         max_stuck: How many stuck handlers may run before no job is begun any more.
+        max_aside: How many may stand aside.
         watchdog: Seconds for which a handler may block the event loop; None to watch nothing.
     """
 
@@ -70,7 +73,9 @@ class Workers:
         now: Callable[[], float],
         outcomes: Outcomes,
         grace: float,
+        asking: Asking,
         max_stuck: int,
+        max_aside: int,
         watchdog: float | None,
     ) -> None:
         self.attempts: dict[str, Attempt] = {}
@@ -81,7 +86,10 @@ class Workers:
             find=self._find,
             moved=self._look_after,
             watch=self._watch,
+            close=asking.close_all,
+            limit=max_aside,
         )
+        self._asking = asking
         self.blocked = 0
         """How often a handler, or anything else, has blocked the event loop."""
         self.stuck = Stuck(max_stuck, queue.hold)
@@ -106,7 +114,11 @@ class Workers:
         """Use `loop` from now on; call it in the loop's thread."""
         self._loop = loop
         self._desk = Desk(
-            loop, record=self._store.save, extend=self._extend, aside=self.aside.aside
+            loop,
+            record=self._store.save,
+            extend=self._extend,
+            aside=self.aside,
+            ask=self._asking.ask,
         )
         self.stuck.open(loop)
         if self._watchdog is not None:

@@ -1,25 +1,20 @@
 """One reader of the feed tells of all jobs, of each event once."""
 
 import asyncio
-from random import Random
 
 import pytest
 
 from jobrunner import (
     DeliveryNotFound,
+    JobContext,
     JobNotFound,
     JobRunner,
-    JobStatus,
     Limits,
     Retention,
 )
 from jobrunner.jobs import Job
-from jobrunner.store import JobStore
-from jobrunner.timers import Timers
-from jobrunner.webhooks import Announcer
 from tests.limited import living
 from tests.receiving import Receiver, data_of, runner_with_webhooks, settled
-from tests.records import make_job
 from tests.simulation.loop import unix_now, virtual_time
 
 
@@ -113,29 +108,37 @@ async def test_what_happens_while_the_runner_stops_is_not_forgotten() -> None:
 
 @virtual_time
 async def test_a_job_that_waits_for_a_person_is_told_of() -> None:
-    """Whoever is to answer has to hear of the question."""
+    """Whoever is to answer has to hear of each question, once, and can answer it with its token."""
     receiver = Receiver()
-    timers = Timers()
-    timers.open(asyncio.get_running_loop())
-    store = JobStore(retention=Retention(), max_feed=2, now=unix_now, timers=timers)
-    options = receiver.webhooks()
-    hooks = Announcer(options, store=store, timers=timers, now=unix_now, random=Random(1))
-    hooks.open()
-    job = make_job()
-    store.add(job, {"status": job.status, "attempt": 0})
-    await asyncio.sleep(1.0)
-    store.save(job, "progress", {"percent": 1})
-    store.save(job, "status", {"status": JobStatus.INPUT_REQUIRED})
-    await asyncio.sleep(1.0)
-    for percent in range(5):  # more than the feed keeps: all of the job is read again
-        store.save(job, "progress", {"percent": percent})
-    await asyncio.sleep(1.0)
-    await hooks.stop(1.0)
-    hooks.close()
-    timers.close()
-    (request,) = receiver.received
-    assert request.message["type"] == "job.input_required"
-    assert request.headers["webhook-id"].endswith("_3")
+    runner = JobRunner(
+        webhooks=receiver.webhooks(), now=unix_now, seed=1, limits=Limits(max_feed=2)
+    )
+
+    @runner.job
+    async def careful(ctx: JobContext) -> list[bool]:
+        async with asyncio.TaskGroup() as group:
+            asked = [group.create_task(ctx.ask(text, schema=bool)) for text in ("Now?", "Sure?")]
+        for percent in range(5):  # more than the feed keeps: all of the job is read again
+            ctx.progress(percent)
+        await asyncio.sleep(1.0)
+        return [each.result() for each in asked]
+
+    async with runner:
+        job = await runner.submit(careful)
+        await asyncio.sleep(1.0)
+        told = [request.message for request in receiver.received]
+        assert [message["type"] for message in told] == ["job.input_required"] * 2
+        assert [message["data"]["question_id"] for message in told] == ["q1", "q2"]
+        assert [request.headers["webhook-id"][-2:] for request in receiver.received] == ["_3", "_5"]
+        for message, answer in zip(told, (True, False), strict=True):
+            assert message["data"]["question"]["prompt"] == "Now?"
+            await runner.answer_by_token(message["data"]["answer_token"], answer)
+        (first, *_) = await runner.deliveries(job.id)
+        await runner.resend(job.id, first.delivery_id)
+        await asyncio.sleep(0.5)
+        assert "answer_token" not in receiver.received[-1].message["data"]
+        assert await job.result() == [True, False]
+    assert [request.message["type"] for request in receiver.received[3:]] == ["job.completed"]
 
 
 @virtual_time

@@ -14,14 +14,15 @@ SAMPLES = {"demo_suite"}
 """What jobs work on; no part of the package."""
 ORDER = """
     errors wording docstrings signing addresses
-    limits redaction event joining events timers http_errors retry batches jobs partial views
+    limits redaction event joining events timers http_errors retry batches
+    questions jobs partial views
     options output
     gates queue submit_options handles
     process_table processes commands signals inbox context results fingerprints handlers signatures
     pages packing
     groups listing store endings threads stuck failures
     deliveries direct posting hosts couriers webhooks engines sight watchdog single attempt aside
-    outcomes worker control pool submission job_types lookup steering
+    asking outcomes worker control pool submission job_types lookup answering steering
     batch_views batch_intake batch_handles batching toolbox_text toolbox_output toolbox_scope
     toolbox_status toolbox_advice toolbox_answers toolbox_errors toolbox_arguments
     toolbox_actions toolbox_names toolbox_formats toolbox tooling runner

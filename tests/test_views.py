@@ -61,13 +61,14 @@ FULL: dict[str, Any] = {
     "cancel_reason": "user", "cancel_note": "enough", "timeout": 60.0, "priority": 5,
     "session_id": "s", "batch_id": "b", "parent_id": "p", "retry_of": "r",
     "metadata": {"user": "u"}, "last_seq": 3, "error": ERROR_FIELDS, "links": LINKS,
+    "question": None, "questions": [],
     "params": {"path": "ä", "n": 1}, "result": {"pages": [1, 2]}, "partial": None,
 }  # fmt: skip
 NEW: dict[str, Any] = dict.fromkeys(FULL) | {
     "job_id": "job_1", "type": "work", "status": "pending", "progress": 0, "attempt": 0,
     "max_attempts": 1, "created_at": "1970-01-01T00:16:40.000Z",
     "updated_at": "1970-01-01T00:16:40.000Z", "priority": 0, "metadata": {}, "last_seq": 0,
-    "links": {}, "params": {},
+    "links": {}, "params": {}, "questions": [],
 }  # fmt: skip
 
 

@@ -51,6 +51,7 @@ async def test_the_job_has_the_shape_that_every_surface_has(served: Bench) -> No
         "job_id": job_id, "type": "echo", "status": "completed", "progress": 100.0,
         "progress_message": None, "step": None, "params": {"value": [1, "\u00e4"]},
         "result": [1, "\u00e4"], "partial": None, "error": None, "attempt": 1, "max_attempts": 1,
+        "question": None, "questions": [],
         "next_attempt_at": None, "run_at": None, "expires_at": None,
         "deadline_at": None, "cancel_requested_at": None,
         "cancel_reason": None, "cancel_note": None, "timeout": 600.0, "priority": 0,

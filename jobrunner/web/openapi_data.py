@@ -137,7 +137,7 @@ def _links(path: str, *more: str) -> dict[str, Any]:
 _AT = "2026-11-22T03:00:00.123Z"
 _LATER = "2026-11-22T03:00:07.456Z"
 _NOT_YET = dict.fromkeys(
-    "result partial error finished_at next_attempt_at run_at expires_at deadline_at "
+    "result partial error question finished_at next_attempt_at run_at expires_at deadline_at "
     "cancel_requested_at cancel_reason cancel_note session_id batch_id parent_id retry_of".split()
 )
 RUNNING = _NOT_YET | {
@@ -145,7 +145,7 @@ RUNNING = _NOT_YET | {
     "progress_message": "23 of 47", "step": {"current": 23, "total": 47},
     "params": {"command": "pytest"}, "partial": "tests/test_vault.py ....", "attempt": 1,
     "max_attempts": 4, "created_at": _AT, "started_at": _AT, "updated_at": _LATER,
-    "timeout": 600.0, "priority": 0, "metadata": {}, "last_seq": 7,
+    "questions": [], "timeout": 600.0, "priority": 0, "metadata": {}, "last_seq": 7,
     "links": _links(f"/jobs/{JOB_ID}", "cancel"),
 }  # fmt: skip
 COMPLETED = RUNNING | {

@@ -93,6 +93,73 @@ async def test_q10_max_batch() -> None:
         await runner.drain()
 
 
+async def asks(ctx: JobContext, prompt: str = "Well?", times: int = 1) -> list[str]:
+    """Ask so many questions at once."""
+    async with asyncio.TaskGroup() as group:
+        asked = [group.create_task(ctx.ask(prompt)) for _ in range(times)]
+    return [each.result() for each in asked]
+
+
+@virtual_time
+async def test_q10_max_aside() -> None:
+    """Each one that waits holds memory; with an attempt left the next may ask later."""
+    async with runner_with(workers=2, limits=Limits(max_aside=5)) as runner:
+        runner.job(asks)
+        jobs = [await runner.submit(asks) for _ in range(TEN * 5)]
+        await asyncio.sleep(1.0)
+        views = [job.view() for job in jobs]
+        assert [view.status for view in views] == ["input_required"] * 5 + ["failed"] * 45
+        assert views[5].error is not None and views[5].error.type == "ExceptionGroup"
+        assert runner.stats().busy == 0
+        await jobs[0].answer(None, "x")
+        await asyncio.sleep(1.0)
+        again = await runner.submit(asks)
+        await asyncio.sleep(1.0)
+        assert again.status == "input_required"
+
+
+@virtual_time
+async def test_q10_max_questions() -> None:
+    """A person isn't asked a thousand things at once."""
+    async with runner_with(limits=Limits(max_questions=5)) as runner:
+        runner.job(asks)
+        few, many = (
+            await runner.submit(asks, {"times": 5}),
+            await runner.submit(asks, {"times": 5 * TEN}),
+        )
+        view = await many.wait()
+        assert len(few.view().questions) == 5
+        assert view.error is not None
+        assert "has 5 open questions, as many as it may have" in (view.error.traceback or "")
+
+
+@pytest.mark.parametrize(("size", "status"), [(16_384, "input_required"), (163_840, "failed")])
+@virtual_time
+async def test_q10_max_prompt(size: int, status: str) -> None:
+    """It isn't cut: what is left out could be what is decided."""
+    async with runner_with() as runner:
+        runner.job(asks)
+        job = await runner.submit(asks, {"prompt": "x" * size})
+        await asyncio.sleep(1.0)
+        assert job.status == status
+        if status == "failed":
+            assert f"prompt has {size} characters; the limit is 16384" in str(job.view().error)
+
+
+@virtual_time
+async def test_q10_max_answer() -> None:
+    """An answer is kept in the job's log."""
+    async with runner_with() as runner:
+        runner.job(asks)
+        job = await runner.submit(asks)
+        await asyncio.sleep(1.0)
+        with pytest.raises(PayloadTooLarge, match="is 655362 bytes of JSON; the limit is 65536"):
+            await job.answer("q1", "x" * TEN * 65_536)
+        assert job.status == "input_required"
+        await job.answer("q1", "x" * 65_534)
+        assert len((await job.result())[0]) == 65_534
+
+
 @virtual_time
 async def test_q10_max_live_bytes() -> None:
     """Params of all jobs that haven't ended; what has ended makes room."""
