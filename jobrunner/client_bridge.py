@@ -1,12 +1,12 @@
 """From a thread without a loop to the asynchronous client, in a thread with one."""
 
+import asyncio
 import os
-import threading
 import weakref
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
 from concurrent.futures import Future
 from contextlib import AbstractAsyncContextManager, ExitStack, contextmanager
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from anyio.from_thread import start_blocking_portal
 
@@ -62,17 +62,40 @@ class Bridge:
             raise UsageError("the client's thread isn't in this process: make a client in each")
         if not self._close.alive:
             raise UsageError(CLOSED)
-        over = threading.Event()
-
-        async def run() -> T:
-            try:
-                return await work()
-            finally:
-                over.set()
-
-        ended = self._portal.start_task_soon(run)
+        called = _Call(work)
         try:
-            yield ended
+            yield self._portal.start_task_soon(called.run)
         finally:
-            if ended.cancel():  # it hasn't ended
-                over.wait(CLEAN_UP)
+            if not called.over and self._close.alive:
+                self._portal.call(called.stop)
+
+
+class _Call(Generic[T]):
+    """Work in the client's thread, to be ended from any moment on.
+
+    Ctrl-C may strike while it is being handed over, too, when nobody holds its future yet: without
+    an end it would go on, and what it reads from couldn't be closed.
+    """
+
+    def __init__(self, work: Callable[[], Coroutine[Any, Any, T]]) -> None:
+        self._work = work
+        self._task: asyncio.Task[Any] | None = None
+        self._stopped = False
+        self.over = False
+
+    async def run(self) -> T:
+        """Do the work, unless it was stopped before."""
+        if self._stopped:
+            raise asyncio.CancelledError
+        self._task = asyncio.current_task()
+        try:
+            return await self._work()
+        finally:
+            self.over = True
+
+    async def stop(self) -> None:
+        """End the work, in time to close its connection."""
+        self._stopped = True
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task], timeout=CLEAN_UP)
