@@ -258,11 +258,18 @@ def _checked(question: OpenQuestion, value: Any) -> Any:
     except ValidationError as error:
         lines = error.errors(include_url=False, include_input=False)
     problems: list[ParamProblem] = [
-        {"detail": line["msg"], "pointer": json_pointer(place_in(line["loc"], value))}
+        {"detail": line["msg"], "pointer": json_pointer(_place(line["type"], line["loc"], value))}
         for line in lines
     ]
     said = "; ".join(f"{p['pointer']}: {p['detail']}".removeprefix("#: ") for p in problems[:5])
     raise InvalidAnswer(f"the answer to {question.question_id} doesn't fit: {said}", problems)
+
+
+def _place(kind: str, location: tuple[int | str, ...], value: Any) -> list[int | str]:
+    """Return where a fault is; what is missing is where it should be."""
+    if kind == "missing":
+        return [*place_in(location[:-1], value), location[-1]]
+    return place_in(location, value)
 
 
 def _closed(job: Job, question_id: str | None) -> Exception:

@@ -206,6 +206,27 @@ class JobClient(BatchVerbs):
         path, body = f"{path_of(job_id)}/cancel", {"reason": note}
         return parse(JobView, await self._http.call("POST", path, body=body))
 
+    async def answer(self, job_id: str, question_id: str | None, value: Any) -> JobView:
+        """Answer a question of a job, and return the job as it stands then.
+
+        The first answer that fits counts. It isn't tried again when the server's word on it is
+        lost: that one would come second.
+
+        Args:
+            question_id: Which question; None for the only one that is open.
+            value: The answer: JSON values, or what pydantic makes JSON of.
+
+        Raises:
+            QuestionNotFound: The job never asked it.
+            NotWaitingForInput: It was answered, nobody waits for it any more, or the job has ended.
+            InvalidAnswer: The value doesn't fit; `errors` says where, and the question stays open.
+            InvalidOption: Several are open, and `question_id` is None.
+            JobNotFound, JobGone: There is no such job any more.
+        """
+        body = {"question_id": question_id, "value": value}
+        path = f"{path_of(job_id)}/input"
+        return parse(JobView, await self._http.call("POST", path, body=body, repeatable=False))
+
     async def retry(self, job_id: str) -> RemoteJob:
         """Run a final job again, as a new job with `retry_of`, and return its handle.
 

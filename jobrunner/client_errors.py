@@ -22,7 +22,7 @@ NOTES = {
     "batch-not-found": RESTARTED,
 }
 """What the client adds to what a server says, below the message."""
-IN_PARAMS = "#/params"
+IN_PARAMS, IN_VALUE = "#/params", "#/value"
 
 
 class Fault(BaseModel):
@@ -94,7 +94,9 @@ def _build(problem: Problem, response: httpx2.Response) -> JobRunnerError:
     if kind is None or issubclass(kind, ServerProblem):
         return ServerProblem(said, code=problem.code, status=response.status_code)
     if issubclass(kind, errors.InvalidParams):
-        return kind(said, _in_params(problem.errors))
+        return kind(said, _inside(IN_PARAMS, problem.errors))
+    if issubclass(kind, errors.InvalidAnswer):
+        return kind(said, _inside(IN_VALUE, problem.errors))
     if issubclass(kind, errors.InvalidOption):
         return kind(said, option=problem.option or _member(problem.errors))
     if issubclass(kind, errors.QueueFull):
@@ -107,10 +109,10 @@ def _build(problem: Problem, response: httpx2.Response) -> JobRunnerError:
     return kind(said)
 
 
-def _in_params(faults: list[Fault]) -> list[ParamProblem]:
-    """Point into the params, as the runner does, and not into the body that they came in."""
+def _inside(member: str, faults: list[Fault]) -> list[ParamProblem]:
+    """Point into params or an answer, as the runner does, and not into the body they came in."""
     return [
-        ParamProblem(detail=fault.detail, pointer=f"#{fault.pointer.removeprefix(IN_PARAMS)}")
+        ParamProblem(detail=fault.detail, pointer=f"#{fault.pointer.removeprefix(member)}")
         for fault in faults
     ]
 

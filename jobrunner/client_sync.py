@@ -141,6 +141,10 @@ class SyncJobClient(SyncBatchVerbs):
         """Ask a job to stop, and return it as it stands then."""
         return self._bridge.call(lambda: self._client.cancel(job_id, note))
 
+    def answer(self, job_id: str, question_id: str | None, value: Any) -> JobView:
+        """Answer a question of a job, and return the job as it stands then; see `JobClient`'s."""
+        return self._bridge.call(lambda: self._client.answer(job_id, question_id, value))
+
     def retry(self, job_id: str) -> "SyncRemoteJob":
         """Run a final job again, as a new job, and return its handle; see `JobClient.retry`."""
         return SyncRemoteJob(self, self._bridge.call(lambda: self._client.retry(job_id)))
@@ -198,6 +202,10 @@ class SyncRemoteJob:
     def cancel(self, note: str | None = None) -> JobView:
         """Ask the job to stop, and return it as it stands then."""
         return self._client.cancel(self.id, note)
+
+    def answer(self, question_id: str | None, value: Any) -> JobView:
+        """Answer a question of the job; see `JobClient.answer`."""
+        return self._client.answer(self.id, question_id, value)
 
     def retry(self) -> "SyncRemoteJob":
         """Run the job again, as a new one."""

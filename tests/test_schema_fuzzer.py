@@ -9,6 +9,7 @@ from typing import Annotated
 import pytest
 from pydantic import Field
 
+from jobrunner import JobContext
 from jobrunner.server import serving
 from tests.serving import make_runner
 
@@ -26,9 +27,14 @@ checks.positive_data_acceptance.expected-statuses = ["2xx", 400]
 [[operations]]
 include-name = ["POST /jobs", "POST /batches"]
 checks.positive_data_acceptance.expected-statuses = ["2xx", 400, 409, 422, 503]
+
+[[operations]]
+include-name = ["POST /jobs/{job_id}/input", "POST /answers/{token}"]
+checks.positive_data_acceptance.expected-statuses = ["2xx", 400, 401, 404, 409, 410, 422]
 """
 """What no schema can say is refused all the same: ids that are gone, cursors that were made up,
-keys that came before, URLs that lead inside, integers of a hundred digits. A long poll takes 30 s.
+keys that came before, URLs that lead inside, integers of a hundred digits, answers that don't fit
+what was asked. A long poll takes 30 s.
 """
 OPTIONS = [
     "--checks", "all", "--phases", "examples,coverage,fuzzing,stateful", "--max-examples", "1000",
@@ -57,6 +63,10 @@ async def test_a_schema_fuzzer_finds_nothing(
         note: str | None = None,
     ) -> float:
         return a + b
+
+    @runner.job
+    async def ask(ctx: JobContext) -> int:
+        return await ctx.ask("How many?", schema=int, timeout=10.0, default=0)
 
     async with serving(runner) as server:
         fuzzer = await asyncio.create_subprocess_exec(

@@ -1,5 +1,6 @@
 """The OpenAPI document: sound, complete, and true of what the server answers."""
 
+import asyncio
 import re
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
@@ -12,8 +13,9 @@ import pytest_asyncio
 from pydantic import BaseModel
 from starlette.routing import Route
 
-from jobrunner import JobRunner
+from jobrunner import JobRunner, Question
 from jobrunner.web import create_app
+from tests.asked import SCHEMAS, add_ask
 from tests.serving import Bench, bench, connect
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -265,6 +267,27 @@ REQUESTS: list[tuple[str, str, dict[str, Any]]] = [
     ("get", "/jobs/{done}/stream?after=x", {}),
     ("get", "/jobs/{unknown}/stream", {}),
     ("get", "/jobs/{gone}/stream", {}),
+    ("post", "/jobs/{asking}/input", {"json": {"value": "x"}}),
+    ("post", "/jobs/{asking}/input", {"json": {"question_id": "q9", "value": 1}}),
+    ("post", "/jobs/{asking}/input", {"json": {"question_id": "q1", "value": 1}}),
+    ("post", "/jobs/{done}/input", {"json": {"value": 1}}),
+    ("post", "/jobs/{done}/input", {"json": {}}),
+    ("post", "/jobs/{unknown}/input", {"json": {"value": 1}}),
+    ("post", "/jobs/{gone}/input", {"json": {"value": 1}}),
+    ("get", "/answers/{token}", {}),
+    ("get", "/answers/wrong", {}),
+    ("post", "/answers/wrong", {"json": {"value": 1}}),
+    ("post", "/answers/wrong", {"data": {"json": "1"}}),
+    ("post", "/answers/{token}", {"json": {"value": "x"}}),
+    ("post", "/answers/{token}", {"json": {}}),
+    ("post", "/answers/{token}", {"data": {"json": "x"}}),
+    ("post", "/answers/{token}", {"content": b"x", "headers": {"content-type": "text/plain"}}),
+    ("post", "/answers/{token}",
+     {"content": b"{", "headers": {"content-type": "application/json"}}),
+    ("post", "/answers/{token}",
+     {"content": HUGE, "headers": {"content-type": "application/json"}}),
+    ("post", "/answers/{token}", {"data": {"json": "1"}}),
+    ("post", "/answers/{other}", {"json": {"value": 1}}),
     ("post", "/jobs/{done}/cancel", {}),
     ("post", "/jobs/{unknown}/cancel", {}),
     ("post", "/jobs/{gone}/cancel", {}),
@@ -306,13 +329,23 @@ HOSTILE: list[dict[str, Any]] = [
 ]
 
 
+async def question_of(served: Bench, sent: "asyncio.Queue[Question]") -> Question:
+    """Have a job ask for a number."""
+    SCHEMAS.append(int)
+    await served.runner.submit("ask", {"prompt": "How many?", "schema": len(SCHEMAS) - 1})
+    return await sent.get()
+
+
 async def test_every_answer_is_in_the_document(served: Bench) -> None:
     """A status or a content type that nobody was told of is a surprise in somebody's night."""
     document = await document_of(served)
     held = await served.held("openapi")
+    questions = add_ask(served.runner)
+    asked = [await question_of(served, questions) for _ in range(3)]
     ids = {
         "done": await served.finished("echo"), "failed": await served.finished("fail", message=""),
         "held": held, "deleted": await served.finished("echo"),
+        "asking": asked[0].job_id, "token": asked[1].token, "other": asked[2].token,
         "gone": await served.finished("echo"), "unknown": "job_unknown",
         "batch": (await served.runner.submit_batch("echo", [{}])).id,
         "open": (await served.runner.submit_batch("hold", [{"key": "openapi"}])).id,
@@ -355,6 +388,8 @@ def wrong_headers(answer: Mapping[str, Any], response: httpx2.Response) -> list[
 
 
 def template(path: str) -> str:
+    if path.startswith("/answers"):
+        return "/answers/{token}"
     kind = "batch" if path.startswith("/batches") else "job"
     return re.sub(r"\{\w+\}", f"{{{kind}_id}}", path.partition("?")[0])
 

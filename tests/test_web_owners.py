@@ -24,6 +24,8 @@ from tests.serving import make_runner, problem
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "BREW"]
 OPEN = {"/healthz", "/readyz"}
 """What answers strangers; add nothing without a thought."""
+BY_LINK = {"/answers/{token}"}
+"""What asks for a token of its own, of whoever they are; see test_web_answers.py."""
 HELD = {"type": "hold", "params": {"key": "k"}, "delay": 3_600}
 
 EXAMPLES: dict[tuple[str, str], tuple[Any, int]] = {
@@ -34,6 +36,7 @@ EXAMPLES: dict[tuple[str, str], tuple[Any, int]] = {
     ("DELETE", "/jobs/{job_id}"): (None, 204),
     ("GET", "/jobs/{job_id}/result"): (None, 200),
     ("POST", "/jobs/{job_id}/cancel"): ({}, 200),
+    ("POST", "/jobs/{job_id}/input"): ({"question_id": None, "value": 1}, 409),
     ("POST", "/jobs/{job_id}/retry"): ({}, 202),
     ("GET", "/jobs/{job_id}/logs"): (None, 200),
     ("GET", "/jobs/{job_id}/stream"): (None, 200),
@@ -43,6 +46,8 @@ EXAMPLES: dict[tuple[str, str], tuple[Any, int]] = {
     ("GET", "/batches/{batch_id}"): (None, 200),
     ("POST", "/batches/{batch_id}/cancel"): ({}, 200),
     ("GET", "/batches/{batch_id}/stream"): (None, 200),
+    ("GET", "/answers/{token}"): (None, 404),
+    ("POST", "/answers/{token}"): ({"value": 1}, 404),
     ("GET", "/events"): (None, 200),
     ("GET", "/types"): (None, 200),
     ("GET", "/healthz"): (None, 200),
@@ -151,6 +156,7 @@ def ids_of(case_path: str, job_id: str) -> dict[str, str]:
         "batch_id": BATCHES[job_id],
         "delivery_id": f"msg_{job_id.removeprefix('job_')}_3",
         "session_id": "s",
+        "token": "nobody-was-sent-this",
     }
     return {name: made[name] for name in re.findall(r"\{(\w+)[^}]*\}", case_path)}
 
@@ -177,6 +183,8 @@ def test_who_is_nobody_is_answered_nothing(door: Door, case: Case, who: str | No
     answer = door.ask(case, who, ids_of(case.path, job_id))
     if case.path in OPEN:
         assert answer.status_code == (200 if case.known else 405)
+    elif case.path in BY_LINK:
+        assert answer.status_code == (404 if case.known else 405)
     else:
         assert (answer.status_code, answer.headers["www-authenticate"]) == (401, "Bearer")
         assert job_id not in answer.text

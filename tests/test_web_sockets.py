@@ -181,8 +181,8 @@ async def test_input_that_nobody_waits_for_is_an_error(served: Bench) -> None:
         rest, _ = await opened.rest()
     assert error == {
         "type": "error",
-        "code": "not-waiting-for-input",
-        "detail": f"job {job_id} is running; it asks nothing",
+        "code": "question-not-found",
+        "detail": f"job {job_id} has no question 'q1'",
     }
     assert told(rest) == [("job_complete", 3)]
 
@@ -203,7 +203,8 @@ BAD: list[tuple[str | bytes, str, str]] = [
     ('{"op":"subscribe","after":"1"}', "invalid-frame", "after: "),
     ('{"op":"subscribe","until":1}', "invalid-frame", "until: "),
     ('{"op":"cancel","reason":7}', "invalid-frame", "reason: "),
-    ('{"op":"input","value":7}', "invalid-frame", "question_id: "),
+    ('{"op":"input","question_id":7,"value":7}', "invalid-frame", "question_id: "),
+    ('{"op":"input","question_id":"q1"}', "invalid-frame", "value: "),
     ('{"op":"cancel","job_id":"job_other"}', "job-not-found", "and no other"),
     (b'{"op":"cancel"}', "invalid-frame", "binary"),
     (b"\xff\xfe", "invalid-frame", "binary"),
@@ -278,7 +279,7 @@ async def test_the_largest_frame_is_read(served: Bench) -> None:
     head, tail = '{"op":"input","question_id":"q","value":"', '"}'
     async with socket(served.url, f"/jobs/{job_id}/ws?after=2", served.token) as opened:
         await opened.connection.send(head + "x" * (MAX_FRAME - len(head + tail)) + tail)
-        assert (await opened.hear())["code"] == "not-waiting-for-input"
+        assert (await opened.hear())["code"] == "question-not-found"
     served.gates["ws just"].set()
 
 

@@ -20,6 +20,7 @@ from starlette.staticfiles import StaticFiles
 from .. import errors
 from ..runner import JobRunner
 from ..signals import ending_on_signals
+from .answers import AnswerApi
 from .api import NO_STORE, Api, SubmitBody
 from .batches import BatchApi
 from .manners import compressed
@@ -36,6 +37,9 @@ STATUS: dict[type[errors.JobRunnerError], int] = {
     errors.JobNotFound: 404,
     errors.JobGone: 410,
     errors.DeliveryNotFound: 404,
+    errors.QuestionNotFound: 404,
+    errors.NotWaitingForInput: 409,
+    errors.InvalidAnswer: 422,
     errors.JobNotFinal: 409,
     errors.DuplicateJob: 409,
     errors.JobNotRetryable: 409,
@@ -118,13 +122,15 @@ def create_app(
 
 
 def _routes(api: Api, sockets: Sockets) -> list[BaseRoute]:
-    batches = BatchApi(api)
+    batches, answers = BatchApi(api), AnswerApi(api)
     return [
         _resource("/jobs", GET=api.list, POST=api.submit),
         _resource("/retry", POST=api.retry_failed),
         _resource("/jobs/{job_id}", GET=api.get, DELETE=api.forget),
         _resource("/jobs/{job_id}/result", GET=api.result),
         _resource("/jobs/{job_id}/cancel", POST=api.cancel),
+        _resource("/jobs/{job_id}/input", POST=answers.input),
+        _resource("/answers/{token}", GET=answers.page, POST=answers.answer),
         _resource("/jobs/{job_id}/retry", POST=api.retry),
         _resource("/jobs/{job_id}/logs", GET=api.logs),
         _resource("/jobs/{job_id}/stream", GET=api.stream),
@@ -195,9 +201,11 @@ async def _runner_error(request: Request, error: Exception) -> Response:
 
 
 def _faults(error: errors.JobRunnerError) -> list[dict[str, str]]:
-    """Return where in the body of `POST /jobs` the fault is; the runner judges no other body."""
+    """Return where in the body the fault is that the runner has found."""
     if isinstance(error, errors.InvalidParams):
         pointers = [(fault["detail"], f"#/params{fault['pointer'][1:]}") for fault in error.errors]
+    elif isinstance(error, errors.InvalidAnswer):
+        pointers = [(fault["detail"], f"#/value{fault['pointer'][1:]}") for fault in error.errors]
     elif isinstance(error, errors.UnknownJobType):
         pointers = [(str(error), "#/type")]
     elif isinstance(error, errors.InvalidOption) and error.option in SubmitBody.model_fields:

@@ -32,7 +32,7 @@ async def read_json(request: Request) -> Any:
         Problem: 413 when it is too large, 408 when it doesn't come, 400 when it isn't JSON as
             RFC 8259 and RFC 7493 want it.
     """
-    raw = await _read(request)
+    raw = await read_body(request)
     return parse_json(raw, what="the body") if raw.strip() else {}
 
 
@@ -52,7 +52,12 @@ def parse_json(raw: bytes, *, what: str) -> Any:
     return value
 
 
-async def _read(request: Request) -> bytes:
+async def read_body(request: Request) -> bytes:
+    """Return the body as it is.
+
+    Raises:
+        Problem: 413 when it is too large, 408 when it doesn't come, 400 when the client leaves.
+    """
     chunks: list[bytes] = []
     size = 0
     try:

@@ -9,6 +9,7 @@ from ..deliveries import DeliveryView
 from ..handlers import Handler
 from ..views import JobView
 from . import openapi_data as data
+from .answers import InputBody, LinkBody
 from .api import CancelBody, RetryBody, SubmitBody
 from .batches import BatchBody
 from .openapi_examples import params_example
@@ -40,8 +41,11 @@ def _schemas(handlers: list[Handler]) -> dict[str, Any]:
         mode="serialization", ref_template=REF + "{model}"))  # fmt: skip
     _add_links(schemas["Job"], "Paths of the job: self, stream and, while it hasn't ended, cancel.")
     _add(schemas, "Cancel", CancelBody.model_json_schema())
+    _add(schemas, "Input", InputBody.model_json_schema())
+    _add(schemas, "AnswerLink", LinkBody.model_json_schema())
     _add(schemas, "Retry", RetryBody.model_json_schema())
     schemas["Retry"]["properties"]["type"]["enum"] = [*(each.name for each in handlers), None]
+    schemas["Answered"] = data.object_of({"job_id": _TEXT, "question_id": _TEXT})
     schemas["JobIds"] = data.object_of({"job_ids": _list({"type": "string"})})
     schemas["Problem"] = data.PROBLEM_SCHEMA
     schemas["JobList"] = data.object_of(
@@ -148,6 +152,9 @@ def _add_links(schema: dict[str, Any], description: str) -> None:
     texts = {"type": "object", "additionalProperties": {"type": "string"}}
     schema["properties"]["links"] = texts | {"description": description}
     schema["required"].append("links")
+
+
+_TEXT = {"type": "string"}
 
 
 def _list(items: dict[str, Any]) -> dict[str, Any]:

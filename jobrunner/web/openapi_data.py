@@ -43,6 +43,7 @@ COUNT = {"type": "integer", "minimum": 0, "maximum": 999_999_999}
 IDS = {
     "job_id": JOB_ID,
     "batch_id": BATCH_ID,
+    "token": "Zm9yIHRoZSBwZXJzb24gd2hvIGlzIGFza2VkIG9ubHk",
     "delivery_id": "msg_3f1d0c5a7e2b4968a1c0d9e8f7b6a5c4_7",
 }
 
@@ -177,6 +178,7 @@ ANSWERS: Mapping[str, Any] = {
     "Job": RUNNING,
     "JobList": {"jobs": [COMPLETED], "next_cursor": None},
     "JobIds": {"job_ids": [JOB_ID]},
+    "Answered": {"job_id": JOB_ID, "question_id": "q1"},
     "Batch": BATCH,
     "Delivery": DELIVERY,
     "DeliveryList": {"deliveries": [DELIVERY]},
@@ -187,8 +189,11 @@ REQUESTS: Mapping[str, Any] = {
     "Submit": {"type": "run_tests", "params": {"command": "pytest"}},
     "SubmitBatch": {"type": "run_tests", "params": [{"command": "pytest"}]},
     "Cancel": {"reason": "no longer needed"},
+    "Input": {"question_id": "q1", "value": True},
+    "AnswerLink": {"value": True},
 }
 """One request for each schema that isn't made of the job types."""
+PAGE = "<!doctype html>\n<title>A job asks</title>\n"
 EVENTS = (
     "retry: 1000\n\nid: 12\nevent: status\n"
     f'data: {{"seq":12,"job_id":"{JOB_ID}","at":"{_LATER}","status":"completed"}}\n\n'

@@ -8,6 +8,7 @@ from . import openapi_data as data
 
 JSON = "application/json"
 PROBLEM = "application/problem+json"
+HTML, FORM = "text/html", "application/x-www-form-urlencoded"
 REF = "#/components/schemas/"
 
 
@@ -76,6 +77,11 @@ def _job_paths() -> dict[str, Any]:
             post=_operation("cancelJob", "Ask a job to stop", {"200": ended, "202": early},
                             "404 410 413 422", body="Cancel"),
         ),
+        "/jobs/{job_id}/input": _job_path(
+            post=_operation("answerJob", "Answer what a job asks",
+                            {"202": _answer("The job", "Job")}, "404 409 410 413 422",
+                            body="Input"),
+        ),
         "/jobs/{job_id}/retry": _job_path(
             post=_operation("retryJob", "Run a final job again, as a new one",
                             {"202": _answer("The new job", "Job", "Location Retry-After")},
@@ -128,6 +134,7 @@ def _other_paths() -> dict[str, Any]:
     events = _stream("streamJobs", "Follow what happens to all jobs", "503")
     events["responses"].pop("204")  # it has no end
     return {
+        "/answers/{token}": _path(("token",), get=_looking(), post=_answering()),
         "/events": {"get": events},
         "/types": {"get": _operation("listTypes", "List the job types",
                                      {"200": _answer("The types", "JobTypes")}, "")},
@@ -187,6 +194,37 @@ def _open(name: str, summary: str, status: str, problems: str) -> dict[str, Any]
     for status in ("401", "403", "415"):
         operation["responses"].pop(status, None)
     return operation | {"security": []}
+
+
+def _looking() -> dict[str, Any]:
+    text = {"type": "string"}
+    found = _operation("getQuestion", "Look at what is asked, by the link to it", {
+        "200": _content("A page with the question and a form", HTML, text, data.PAGE),
+        "404": _content("No open question has this token", HTML, text, data.PAGE),
+    }, "")  # fmt: skip
+    found["responses"].pop("401")
+    return found | {"security": []}
+
+
+def _answering() -> dict[str, Any]:
+    """Return the operation that takes JSON from a program, and a form from the page."""
+    text, answered = {"type": "string"}, _answer("The answer was taken", "Answered")
+    found = _operation("answerQuestion", "Answer what is asked, by the link to it",
+                       {"200": answered}, "404 413 422", body="AnswerLink")  # fmt: skip
+    for status in ("200", "404", "422"):
+        content = found["responses"][status]["content"]
+        content[HTML] = {"schema": text, "examples": {"one": {"value": data.PAGE}}}
+    found["responses"].pop("401")
+    found["requestBody"]["required"] = True
+    found["requestBody"]["content"][FORM] = {
+        "schema": {
+            "type": "object",
+            "properties": dict.fromkeys(("text", "number", "json"), text),
+            "minProperties": 1,
+        },
+        "examples": {"one": {"value": {"json": "true"}}},
+    }
+    return found | {"security": []}
 
 
 def _job_path(**operations: dict[str, Any]) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from ..handlers import Handler
 from ..handles import JobHandle
 from ..jobs import Job
 from ..lookup import Stats
+from ..questions import Question
 from ..runner import JobRunner
 from ..store import Page
 from ..submission import Room
@@ -120,6 +121,22 @@ class OwnedRunner:
         """Ask a job to stop."""
         self._check(job_id)
         await self._runner.cancel(job_id, note)
+
+    async def answer(self, job_id: str, question_id: str | None, value: Any) -> None:
+        """Answer a question of a job."""
+        await self._runner.answer(job_id, question_id, value, owner=self.owner)
+
+    def question_by_token(self, token: str) -> Question:
+        """Return the question of a link; who has the token needs to be no owner.
+
+        Raises:
+            QuestionNotFound: It isn't open.
+        """
+        return self._runner.question_by_token(token)
+
+    async def answer_by_token(self, token: str, value: Any) -> None:
+        """Answer the question of a link."""
+        await self._runner.answer_by_token(token, value)
 
     async def retry(self, job_id: str) -> JobHandle[Any]:
         """Run a final job again."""

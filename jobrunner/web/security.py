@@ -6,6 +6,7 @@ Default deny: every unsafe method is protected because it is unsafe, not because
 import hashlib
 import hmac
 import inspect
+import re
 from collections.abc import Callable, Iterable
 from typing import Any
 from urllib.parse import parse_qs
@@ -26,6 +27,8 @@ LOCAL_HOSTS = ("localhost", "127.0.0.1", "[::1]", "testserver")
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 OPEN_PATHS = frozenset({"/healthz", "/readyz"})
 """What answers without a token: a load balancer has none."""
+ANSWERS = re.compile("/answers/[^/]+")
+"""What answers to links, which have a token of their own."""
 MAX_HEADERS = 16_384
 """Bytes of all headers of a request."""
 
@@ -69,7 +72,7 @@ class Guard:
         """Return what answers: the app, and for which owner, or why it doesn't."""
         try:
             path = self._check(scope)
-            if self._auth is None or path in OPEN_PATHS:
+            if self._auth is None or path in OPEN_PATHS or _is_link(scope, path):
                 return self._app, None
             if not callable(self._auth):
                 return self._check_token(scope, path) or self._app, None
@@ -90,10 +93,10 @@ class Guard:
         method = scope.get("method", "CONNECT")  # a WebSocket has none, and no safe one either
         if method not in SAFE_METHODS:
             _check_origin(headers, host)
+        path: str = scope["path"].removeprefix(scope.get("root_path", ""))
         if method not in (*SAFE_METHODS, "CONNECT"):
-            _check_content_type(headers)
-        path: str = scope["path"]
-        return path.removeprefix(scope.get("root_path", ""))
+            _check_content_type(headers, form=_is_link(scope, path))
+        return path
 
     def _check_token(self, scope: Scope, path: str) -> Response | None:
         """Return None when the token is shown, or the cookie that it is exchanged for.
@@ -183,6 +186,11 @@ def _unauthorized(detail: str) -> Problem:
     return Problem(401, "unauthorized", detail, headers={"WWW-Authenticate": "Bearer"})
 
 
+def _is_link(scope: Scope, path: str) -> bool:
+    """Return whether it is asked for with a token of its own, that of a question."""
+    return scope["type"] == "http" and ANSWERS.fullmatch(path) is not None
+
+
 def _check_origin(headers: Headers, host: str) -> None:
     """Refuse what a page of another origin sends (https://fetch.spec.whatwg.org/#origin-header)."""
     site = headers.get("sec-fetch-site", "none")
@@ -195,9 +203,12 @@ def _check_origin(headers: Headers, host: str) -> None:
         )
 
 
-def _check_content_type(headers: Headers) -> None:
+def _check_content_type(headers: Headers, *, form: bool) -> None:
+    """Refuse what isn't JSON, nor the form of a page that has no script."""
     empty = headers.get("content-length", "0") == "0" and "transfer-encoding" not in headers
     kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+    if form and kind == "application/x-www-form-urlencoded":
+        return
     if kind != "application/json" and not (empty and not kind):
         raise Problem(
             415,

@@ -47,7 +47,7 @@ class Input(BaseModel):
 
     op: Literal["input"]
     job_id: str | None = None
-    question_id: str
+    question_id: str | None = None
     value: Any
 
 
@@ -253,9 +253,4 @@ async def _steer(runner: OwnedRunner, job: Job, op: Cancel | Input) -> None:
     if isinstance(op, Cancel):
         await runner.cancel(job.id, op.reason)
     else:
-        await _answer(job, op)
-
-
-async def _answer(job: Job, op: Input) -> None:
-    """Answer a question of the job."""
-    raise Problem(409, "not-waiting-for-input", f"job {job.id} is {job.status}; it asks nothing")
+        await runner.answer(job.id, op.question_id, op.value)
