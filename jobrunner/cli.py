@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 try:
@@ -17,7 +18,7 @@ except ModuleNotFoundError:  # the extra is not installed
 
 from . import __version__
 from .context import JobContext
-from .errors import CommandNotFound, InvalidOption
+from .errors import CommandNotFound, DuplicateJobType, InvalidOption, InvalidToolsFile
 from .jobs import JobStatus
 from .runner import JobRunner
 
@@ -30,6 +31,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+PORT = 8000
 INTERRUPTED = 128 + signal.SIGINT
 """Exit code after Ctrl-C, as shells have it."""
 NOT_FOUND, TIMED_OUT = 127, 124
@@ -43,11 +45,21 @@ def main() -> None:
 
 @app.command()
 def serve(
-    target: Annotated[str, typer.Argument(help="Where the runner is: `module:runner`.")],
+    target: Annotated[
+        str | None, typer.Argument(help="Where the runner is: `module:runner`.")
+    ] = None,
+    tools: Annotated[
+        Path | None, typer.Option(help="A tools file, gantz.yaml: a job type of each tool.")
+    ] = None,
     host: Annotated[str, typer.Option(help="Address to bind.")] = "127.0.0.1",
     port: Annotated[
-        int, typer.Option(help="Port to bind; 0 for a free one.", min=0, max=65_535)
-    ] = 8000,
+        int | None,
+        typer.Option(
+            help="Port to bind; 0 for a free one. The tools file's if not given, or 8000.",
+            min=0,
+            max=65_535,
+        ),
+    ] = None,
     workers: Annotated[int | None, typer.Option(help="Jobs at once; the runner's own.")] = None,
     token: Annotated[
         str | None,
@@ -62,11 +74,12 @@ def serve(
     debug: Annotated[bool, typer.Option(help="Show tracebacks in answers.")] = False,
     max_streams: Annotated[int, typer.Option(help="Event streams open at once.", min=0)] = 10_000,
 ) -> None:
-    """Serve a runner over HTTP until SIGTERM or Ctrl-C."""
+    """Serve a runner, a tools file or both over HTTP until SIGTERM or Ctrl-C."""
     from .server import Server
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    runner = _load(target)
+    runner, own_port = _runner(target, tools)
+    port = own_port if port is None else port
     try:
         if workers is not None:
             runner.resize(workers)
@@ -84,7 +97,7 @@ def serve(
     except OSError as error:
         raise _refused(f"can't bind {host} port {port}: {error}") from None
     try:
-        asyncio.run(_serve(server, f"serving {target}: {server.login_url}"))
+        asyncio.run(_serve(server, f"serving {target or tools}: {server.login_url}"))
     except KeyboardInterrupt:
         pass  # uvicorn raises it again after a clean end
 
@@ -188,6 +201,24 @@ def demo(
 def version() -> None:
     """Print the version."""
     print(__version__)
+
+
+def _runner(target: str | None, tools: Path | None) -> tuple[JobRunner, int]:
+    """Return the runner to serve and its port: of a module, of a tools file, or of both."""
+    if target is None and tools is None:
+        raise _refused("there is nothing to serve; name module:runner, --tools gantz.yaml, or both")
+    runner = JobRunner() if target is None else _load(target)
+    if tools is None:
+        return runner, PORT
+    try:
+        from .tools.gantz import load_tools  # needs an extra
+
+        file = load_tools(tools)
+        file.register(runner)
+    except (InvalidToolsFile, DuplicateJobType, ImportError) as error:
+        print(f"jobrunner: {error}", file=sys.stderr)
+        raise typer.Exit(2) from None
+    return runner, PORT if file.port is None else file.port
 
 
 def _load(target: str) -> JobRunner:

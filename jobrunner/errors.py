@@ -4,6 +4,7 @@
     ├── UsageError                    the program that embeds the runner is wrong
     │   ├── InvalidOption             invalid-option
     │   ├── InvalidHandler            invalid-handler
+    │   ├── InvalidToolsFile          invalid-tools-file
     │   ├── DuplicateJobType          duplicate-job-type
     │   ├── WrongLoop                 wrong-loop
     │   ├── IllegalTransition         illegal-transition
@@ -76,6 +77,21 @@ class InvalidHandler(UsageError, TypeError):
     """A function can't serve as a handler."""
 
     code = "invalid-handler"
+
+
+class InvalidToolsFile(UsageError, ValueError):
+    """A tools file can't be used; `problems` says each thing that is wrong, with its line.
+
+    Args:
+        message: All of it.
+        problems: Pairs of a line, from 1, or 0 for the whole file, and what is wrong there.
+    """
+
+    code = "invalid-tools-file"
+
+    def __init__(self, message: str, problems: Sequence[tuple[int, str]] = ()) -> None:
+        super().__init__(message)
+        self.problems = list(problems)
 
 
 class DuplicateJobType(UsageError):

@@ -1,0 +1,262 @@
+"""What no quoting makes safe in a shell's text: values as code, or as the name of a program."""
+
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TypeAlias
+
+from .languages import WRAPPERS, code_of, joins_code, reads_code
+from .shell_text import Reader
+from .shell_words import Command, Slot, Word
+
+POWERFUL = re.compile(
+    r"PATH|IFS|ENV|PS[0-4]|PROMPT_COMMAND|SHELL|SHELLOPTS|HOME|CDPATH|EDITOR|VISUAL|PAGER|BROWSER"
+    r"|SECONDS|RANDOM|SRANDOM|LINENO|OPTIND|HISTCMD|EPOCH\w+|COLUMNS|LINES|LC_ALL|TMPDIR"
+    r"|(LD|DYLD|BASH|GIT|SSH|PYTHON|PERL|RUBY|NODE|NPM|JAVA|LESS|MAN|GANTZ|JOBRUNNER|XDG)_?\w*"
+    r"|\w*(_OPTIONS|_TOOL_OPTIONS|_COMMAND|_PRELOAD)|CLASSPATH|MAKEFLAGS|RUSTC?_WRAPPER"
+)
+"""Variables that choose what is run, or that a shell computes with."""
+_RESERVED = {"if", "then", "else", "elif", "while", "until", "do", "done", "fi", "esac", "!", "{",
+             "}", "time", "coproc"}  # fmt: skip
+_BUILTINS = {"eval", ".", "source", "trap", "alias", "declare", "typeset", "let", "unset", "read",
+             "mapfile", "readarray", "getopts", "hash", "bind", "complete", "compgen", "enable",
+             "function", "shopt"}  # fmt: skip
+"""Builtins that take code, or names that may hold code."""
+_NUMERIC = re.compile(r"-(eq|ne|lt|le|gt|ge)\Z")
+_TESTS = {"=", "==", "!=", "-n", "-z", "-f", "-e", "-d", "-r", "-w", "-x", "-s", "-h", "-L"}
+Tell: TypeAlias = Callable[[Slot | int, str], None]
+_PLAIN = {"integer", "number", "boolean"}
+
+
+def check_script(
+    reader: Reader,
+    types: Mapping[str, str],
+    tell: Tell,
+    *,
+    confirmed: bool,
+    fed: Slot | None = None,
+) -> None:
+    """Tell of each place that can't be made safe, and mark slots that could be options.
+
+    Args:
+        reader: The text, read.
+        types: The params' types by name.
+        tell: Called with a slot or an offset in the text, and what is wrong there.
+        confirmed: Whether a person sees the values first; then a param may be a whole program.
+        fed: A slot in what the text gets to read.
+    """
+    rules = _Rules(reader.commands, types, confirmed=confirmed, fed=fed or _first(reader.slots))
+    for slot in reader.slots:
+        rules.computed(slot)
+    for command in reader.commands:
+        rules.check(command)
+    for at, what in reader.problems:
+        tell(at, what)
+    for slot, what in rules.problems:
+        tell(slot, what)
+
+
+def check_arguments(
+    words: Sequence[Word],
+    types: Mapping[str, str],
+    tell: Tell,
+    *,
+    confirmed: bool,
+    fed: Slot | None = None,
+) -> None:
+    """Do the same for a program and its arguments, which no shell reads."""
+    command = Command([*words])
+    rules = _Rules([command], types, confirmed=confirmed, fed=fed)
+    rules.check(command)
+    for slot, what in rules.problems:
+        tell(slot, what)
+
+
+def _first(slots: Sequence[Slot]) -> Slot | None:
+    return slots[0] if slots else None
+
+
+class _Rules:
+    def __init__(
+        self,
+        commands: Sequence[Command],
+        types: Mapping[str, str],
+        *,
+        confirmed: bool,
+        fed: Slot | None,
+    ) -> None:
+        self.problems: list[tuple[Slot, str]] = []
+        self._types = types
+        self._confirmed = confirmed
+        self._fed = fed
+        self._tainted = {"@", "*", *"123456789"} | _tainted(commands)
+
+    def computed(self, slot: Slot) -> None:
+        if slot.arithmetic and not self._is_plain(slot):
+            self._refuse(slot, "is computed with; say `type: integer`")
+
+    def _is_plain(self, slot: Slot) -> bool:
+        return self._types[slot.name] in _PLAIN
+
+    def _refuse(self, slot: Slot, why: str) -> None:
+        self.problems.append((slot, f"{{{{{slot.name}}}}} {why}"))
+
+    def _values(self, word: Word) -> bool:
+        """Return whether any value gets into the word, by whichever way."""
+        return bool(word.slots or word.nested or word.names & self._tainted)
+
+    def _refuse_word(self, word: Word, why: str) -> None:
+        slots = [*word.slots, *word.nested]
+        if slots:
+            self._refuse(slots[0], why)
+        elif self._fed is not None and (names := word.names & self._tainted):
+            self.problems.append((self._fed, f"${min(names)}, which has a value, {why}"))
+
+    # One command
+
+    def check(self, command: Command) -> None:
+        words = _without_reserved(command.words)
+        for operator, target in command.targets:
+            if operator in (">&", "<&"):
+                self._refuse_word(target, "chooses a descriptor")
+        while words and (name := words[0].assigns) is not None:
+            self._assignment(name, words[0])
+            words = words[1:]
+        if not words or words[0].text in ("for", "select", "case"):
+            if words[1:] and words[0].text != "case":
+                self._refuse_word(words[1], "would name a variable")
+            return
+        if words[0].text in ("[", "[[", "test"):
+            self._test(words)
+        elif words[0].text in ("export", "readonly", "local"):
+            self._export(words)
+        else:
+            self._program(words, command)
+
+    def _assignment(self, name: str, word: Word) -> None:
+        if POWERFUL.fullmatch(name):
+            self._refuse_word(word, f"would set {name}, which can choose what is run")
+
+    def _export(self, words: Sequence[Word]) -> None:
+        is_integer = any(re.match(r"-\w*[in]", word.text) for word in words)
+        for word in words[1:]:
+            if word.assigns is None or is_integer:
+                self._refuse_word(word, f"stands where {words[0].text} takes names")
+            else:
+                self._assignment(word.assigns, word)
+
+    def _test(self, words: Sequence[Word]) -> None:
+        texts = {word.text for word in words}
+        computes = any(_NUMERIC.match(text) for text in texts) or bool(texts & {"-v", "-R"})
+        for word in words[1:]:
+            if computes and not all(map(self._is_plain, [*word.slots, *word.nested])):
+                self._refuse_word(word, "is compared as a number; say `type: integer`")
+        if not texts & _TESTS and words[0].text != "[[":
+            self._options(words)
+
+    def _program(self, words: Sequence[Word], command: Command) -> None:
+        for place in _programs(words):
+            program, arguments = words[place], words[place + 1 :]
+            if self._values(program):
+                self._refuse_word(program, "chooses the program that is run, which no caller may; "
+                                  "as the whole script it may with `confirm: true`")  # fmt: skip
+                return
+            name = os.path.basename(program.text)
+            if name in _BUILTINS or (name == "printf" and arguments[:1] and
+                                     arguments[0].text == "-v"):  # fmt: skip
+                for word in arguments:
+                    self._code(word, name)
+            for word in code_of(name, arguments):
+                self._code(word, name)
+            self._input(name, arguments, command)
+        self._options(words)
+
+    def _code(self, word: Word, program: str) -> None:
+        is_whole = word.text in ("\0", "") and not word.nested
+        if self._values(word) and not (self._confirmed and is_whole and not joins_code(program)):
+            self._refuse_word(word, code_refused(program, is_whole=is_whole))
+
+    def _input(self, name: str, arguments: Sequence[Word], command: Command) -> None:
+        """Refuse a program that reads code, when values may be in what it reads."""
+        if self._fed is None or not reads_code(name, arguments):
+            return
+        given = [word for operator, word in command.targets if operator.startswith("<")]
+        if not given or any(map(self._values, given)):
+            self._refuse(self._fed, f"may get into the code that {name} reads from its input")
+
+    def _options(self, words: Sequence[Word]) -> None:
+        """Mark slots at the start of a word, but for those behind `--`, and echo's."""
+        if words[0].text == "echo":
+            return
+        for word in words[1:]:
+            if word.text == "--":
+                return
+            slot = next((part for part in word.parts if part != ""), None)
+            if isinstance(slot, Slot):
+                slot.is_option = True
+            elif (found := re.match(r"-+\0", word.text)) and word.slots:
+                if not self._is_plain(word.slots[0]) and word.parts[len(found[0]) - 1] is not None:
+                    self._refuse(word.slots[0], "would choose an option; say `type: integer`")
+
+
+def code_refused(program: str, *, is_whole: bool) -> str:
+    """Return why a value is refused in code, and the way out."""
+    out = ", or say `confirm: true` to let a person see it first" if is_whole else ""
+    return (
+        f"stands in code for {program}, where no quoting is safe; let the code read it from the "
+        f"environment, as GANTZ_ARG_...{out}"
+    )
+
+
+def _without_reserved(words: Sequence[Word]) -> Sequence[Word]:
+    start = 0
+    while start < len(words) and not words[start].is_quoted and words[start].text in _RESERVED:
+        start += 1
+    return words[start:]
+
+
+def _tainted(commands: Sequence[Command]) -> set[str]:
+    """Return the variables that values get into: by assignments, loops and `read`."""
+    tainted: set[str] = set()
+    before = -1
+    while before < len(tainted):
+        before = len(tainted)
+        for command in commands:
+            tainted.update(_sets(_without_reserved(command.words), tainted))
+    return tainted
+
+
+def _sets(words: Sequence[Word], tainted: set[str]) -> Iterator[str]:
+    texts = [word.text for word in words]
+    if texts[:1] == ["read"]:
+        yield from texts[1:]
+    loop = texts[:1] in (["for"], ["select"])
+    for word in words:
+        if word.slots or word.nested or word.names & tainted:
+            if loop and len(texts) > 1:
+                yield texts[1]
+            if word.assigns is not None:
+                yield word.assigns
+
+
+def _programs(words: Sequence[Word]) -> Iterator[int]:
+    """Yield the place of each word that names a program: behind `sudo`, `env` and the like too."""
+    place = 0
+    yield place
+    while (name := os.path.basename(words[place].text)) in WRAPPERS:
+        skip = WRAPPERS[name]
+        place += 1
+        while place < len(words) and _is_before(words[place], skip):
+            skip -= not words[place].text.startswith("-")
+            place += 1
+        if place == len(words):
+            return
+        yield place
+    for at, word in enumerate(words[:-1]):
+        if name == "find" and word.text in ("-exec", "-execdir", "-ok", "-okdir"):
+            yield at + 1
+
+
+def _is_before(word: Word, skip: int) -> bool:
+    """Return whether a word stands between a wrapper and its program."""
+    return word.text.startswith("-") or word.assigns is not None or skip > 0
