@@ -11,11 +11,14 @@ from ..commands import refuse_code
 from ..errors import InvalidOption
 from .shell_words import Word
 
-WRAPPERS = {"exec": 0, "command": 0, "builtin": 0, "env": 0, "nohup": 0, "sudo": 0, "doas": 0,
-            "time": 0, "nice": 0, "ionice": 0, "setsid": 0, "stdbuf": 0, "xargs": 0, "timeout": 1,
-            "chroot": 1, "strace": 0, "unbuffer": 0, "caffeinate": 0, "busybox": 0,
-            "flock": 1}  # fmt: skip
-"""Programs that run another, and how many operands stand before its name."""
+WRAPPERS = {
+    "exec": (0, "cl"), "command": (0, "pvV"), "builtin": (0, "p"), "env": (0, "iv0"),
+    "nohup": (0, "p"), "sudo": (0, "nEHSkbKAiPs"), "doas": (0, "nsL"), "time": (0, "pvaV"),
+    "nice": (0, "0"), "ionice": (0, "t"), "setsid": (0, "cfw"), "stdbuf": (0, "0"),
+    "xargs": (0, "0rtpxo"), "timeout": (1, "v"), "chroot": (1, "0"), "strace": (0, "fqvVtTrxy"),
+    "flock": (1, "nsxeuo"), "unbuffer": (0, "p"), "caffeinate": (0, "disum"), "busybox": (0, "p"),
+}  # fmt: skip
+"""Programs that run another: how many operands stand before its name, and flags without value."""
 
 
 class Language(NamedTuple):
@@ -30,6 +33,8 @@ class Language(NamedTuple):
     """Whether all operands from there are code."""
     joins: bool = False
     """Whether its operands are one code together."""
+    flags: tuple[str, ...] = ()
+    """Long options that take no value; any other might."""
     takes: str = ""
     """Letters of options that take a value, which is none."""
     pairs: tuple[str, ...] = ()
@@ -41,21 +46,27 @@ class Language(NamedTuple):
 
 
 _LANGUAGES = [
-    Language(r"[gmn]?awk", ("-e", "--source"), 0, takes="FvfiEl"),
-    Language(r"g?sed", ("-e", "--expression"), 0, takes="fl"),
-    Language(r"jq|gojq|jaq|yq", (), 0, takes="Lf", pairs=("--arg", "--argjson", "--slurpfile",
-                                                          "--rawfile")),
-    Language(r"ssh|autossh", (), 1, rest=True, joins=True, takes="bcDEeFIiJLlmOopQRSWw"),
+    Language(r"[gmn]?awk", ("-e", "--source"), 0, takes="FvfiEl", flags=("--posix",)),
+    Language(r"g?sed", ("-e", "--expression"), 0, takes="fl",
+             flags=("--quiet", "--silent", "--in-place", "--regexp-extended", "--null-data")),
+    Language(r"jq|gojq|jaq|yq", (), 0, takes="Lf",
+             pairs=("--arg", "--argjson", "--slurpfile", "--rawfile"),
+             flags=("--raw-output", "--compact-output", "--slurp", "--null-input", "--raw-input",
+                    "--exit-status", "--sort-keys", "--join-output", "--tab", "--args")),
+    Language(r"ssh|autossh", ("-o",), 1, rest=True, joins=True, takes="bcDEeFIiJLlmOpQRSWw"),
     Language(r"watch", (), 0, rest=True, joins=True, takes="n"),
     Language(r"parallel|entr|rlwrap|at|batch|crontab", (), 0, rest=True, joins=True, reads=9),
-    Language(r"su|runuser|script", ("-c", "--command"), None),
-    Language(r"psql", ("-c", "--command"), None, takes="dfFhHLopPRTUv",
-             files=("-f", "--file"), reads=2),
-    Language(r"mysql|mariadb", ("-e", "--execute"), None, takes="DhPSu", reads=1),
+    Language(r"su|runuser|script", ("-c", "--command")),
+    Language(r"psql", ("-c", "--command"), takes="dfFhHLopPRTUv", files=("-f", "--file"), reads=2),
+    Language(r"mysql|mariadb", ("-e", "--execute"), takes="DhPSu", reads=1),
     Language(r"sqlite3|duckdb", ("-cmd",), 1, rest=True, reads=1),
     Language(r"(ba|da|z|k|fi|c|tc|a)?sh|python[\d.]*|perl|ruby|node|deno|bun|php|lua|Rscript|R",
-             ("--eval", "--print", "--command"), None, reads=0),
-    Language(r"ed|ex|vi|vim|nvim|dc|gdb|gnuplot|osascript", ("-e", "-c", "-ex"), None, reads=1),
+             ("--eval", "--print", "--command"), reads=0),
+    Language(r"ed|ex|vi|vim|nvim|dc|gdb|gnuplot|osascript", ("-e", "-c", "-ex"), reads=1),
+    Language(r"rsync", ("-e", "--rsh", "--rsync-path")),
+    Language(r"g?tar", ("-I", "-F", "--to-command", "--checkpoint-action", "--info-script",
+                        "--use-compress-program")),
+    Language(r"git", ("--upload-pack", "--receive-pack", "--exec-path", "--exec")),
 ]  # fmt: skip
 
 
@@ -71,6 +82,13 @@ def joins_code(program: str) -> bool:
     """Return whether one argument can't be the whole code."""
     return program == "eval" or any(
         language.joins and re.fullmatch(language.programs, program) for language in _LANGUAGES
+    )
+
+
+def takes_code(program: str) -> bool:
+    """Return whether the program is an interpreter."""
+    return any(
+        each.reads is not None and re.fullmatch(each.programs, program) for each in _LANGUAGES
     )
 
 
@@ -105,31 +123,46 @@ def _interpreted(program: str, arguments: Sequence[Word]) -> Iterator[Word]:
 def _announced(language: Language, arguments: Sequence[Word]) -> Iterator[Word]:
     """Yield the values of options that take code."""
     for place, word in enumerate(arguments):
-        text = word.text
-        if text in language.options:
-            yield from arguments[place + 1 : place + 2]
-        elif any(text.startswith(f"{o}=" if o[1] == "-" else o) for o in language.options):
-            yield word
+        for option in language.options:
+            if word.text == option or _ends_with(word.text, option):
+                yield from arguments[place + 1 : place + 2]
+            elif word.text.startswith(f"{option}=" if option.startswith("--") else option):
+                yield word
+
+
+def _ends_with(text: str, option: str) -> bool:
+    """Return whether letters in one, as in `-Atc`, end with the option."""
+    return len(option) == 2 and re.fullmatch(rf"-[A-Za-z0-9]*{option[1]}", text) is not None
 
 
 def _code(language: Language, arguments: Sequence[Word]) -> Iterator[Word]:
     announced = list(_announced(language, arguments))
     yield from announced
-    if language.operand is None or announced:
+    if language.operand is None or (announced and not language.rest):
         return
     operands = list(_operands(language, arguments))[language.operand :]
-    yield from operands if language.rest else operands[:1]
+    yield from operands if language.rest else operands[: 1 + _unknown(language, arguments)]
+
+
+def _unknown(language: Language, arguments: Sequence[Word]) -> int:
+    """Count long options whose value may look like an operand."""
+    known = {*language.flags, *language.pairs, "--"}
+    texts = [word.text for word in arguments]
+    return sum(t.startswith("--") and "=" not in t and t not in known for t in texts)
 
 
 def _operands(language: Language, arguments: Sequence[Word]) -> Iterator[Word]:
-    skip = 0
+    skip, ended = 0, False
     for word in arguments:
         text = word.text
         if skip:
             skip -= 1
+        elif text == "--":
+            ended = True
         elif text in language.pairs:
             skip = 2
-        elif not text.startswith("-") or text == "-":
-            yield word
+        elif ended or not text.startswith("-") or text == "-":
+            if text:  # an empty word is the value of a `-i` of another system
+                yield word
         elif len(text) == 2 and text[1] in language.takes:
             skip = 1

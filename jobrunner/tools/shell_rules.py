@@ -5,19 +5,20 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TypeAlias
 
-from .languages import WRAPPERS, code_of, joins_code, reads_code
+from .languages import WRAPPERS, code_of, joins_code, reads_code, takes_code
 from .shell_text import Reader
 from .shell_words import Command, Slot, Word
 
 POWERFUL = re.compile(
-    r"PATH|IFS|ENV|PS[0-4]|PROMPT_COMMAND|SHELL|SHELLOPTS|HOME|CDPATH|EDITOR|VISUAL|PAGER|BROWSER"
-    r"|SECONDS|RANDOM|SRANDOM|LINENO|OPTIND|HISTCMD|EPOCH\w+|COLUMNS|LINES|LC_ALL|TMPDIR"
-    r"|(LD|DYLD|BASH|GIT|SSH|PYTHON|PERL|RUBY|NODE|NPM|JAVA|LESS|MAN|GANTZ|JOBRUNNER|XDG)_?\w*"
-    r"|\w*(_OPTIONS|_TOOL_OPTIONS|_COMMAND|_PRELOAD)|CLASSPATH|MAKEFLAGS|RUSTC?_WRAPPER"
+    r"PATH|IFS|ENV|PS[0-4]|PROMPT_COMMAND|SHELL(OPTS)?|BASHOPTS|HOME|CDPATH|EDITOR|VISUAL|PAGER"
+    r"|BROWSER|SECONDS|S?RANDOM|LINENO|OPTIND|HISTCMD|EPOCH\w+|CLASSPATH|MAKEFLAGS|MANPAGER"
+    r"|GIT_(SSH|EDITOR|PAGER|EXTERNAL|ASKPASS|PROXY|CONFIG|EXEC|TEMPLATE|DIR|WORK|SEQUENCE)\w*"
+    r"|(LD|DYLD|BASH|SSH|GANTZ|JOBRUNNER|XDG|NPM_CONFIG)_\w+|PERL5\w+|RUBY(OPT|LIB)|LESS(OPEN|CLOSE)?"
+    r"|PYTHON[A-Z]+|NODE_(OPTIONS|PATH)|\w*(TOOL_OPTIONS|JAVA_OPTIONS|_WRAPPER)|LOCPATH"
 )
 """Variables that choose what is run, or that a shell computes with."""
 _RESERVED = {"if", "then", "else", "elif", "while", "until", "do", "done", "fi", "esac", "!", "{",
-             "}", "time", "coproc"}  # fmt: skip
+             "}", "coproc"}  # fmt: skip
 _BUILTINS = {"eval", ".", "source", "trap", "alias", "declare", "typeset", "let", "unset", "read",
              "mapfile", "readarray", "getopts", "hash", "bind", "complete", "compgen", "enable",
              "function", "shopt"}  # fmt: skip
@@ -89,6 +90,7 @@ class _Rules:
         self._types = types
         self._confirmed = confirmed
         self._fed = fed
+        self._has_integers = any(map(_declares_integers, commands))
         self._tainted = {"@", "*", *"123456789"} | _tainted(commands)
 
     def computed(self, slot: Slot) -> None:
@@ -136,6 +138,8 @@ class _Rules:
     def _assignment(self, name: str, word: Word) -> None:
         if POWERFUL.fullmatch(name):
             self._refuse_word(word, f"would set {name}, which can choose what is run")
+        elif self._has_integers and not all(map(self._is_plain, word.slots)):
+            self._refuse_word(word, "may be computed with, as `declare -i` makes it; say its type")
 
     def _export(self, words: Sequence[Word]) -> None:
         is_integer = any(re.match(r"-\w*[in]", word.text) for word in words)
@@ -169,6 +173,8 @@ class _Rules:
             for word in code_of(name, arguments):
                 self._code(word, name)
             self._input(name, arguments, command)
+            if place and self._fed is not None and takes_code(name) and _inserts(words):
+                self._refuse(self._fed, f"may get into code for {name}, where xargs puts it")
         self._options(words)
 
     def _code(self, word: Word, program: str) -> None:
@@ -191,12 +197,23 @@ class _Rules:
         for word in words[1:]:
             if word.text == "--":
                 return
-            slot = next((part for part in word.parts if part != ""), None)
-            if isinstance(slot, Slot):
+            dashes, slot = _beginning(word)
+            if slot is not None and not dashes:
                 slot.is_option = True
-            elif (found := re.match(r"-+\0", word.text)) and word.slots:
-                if not self._is_plain(word.slots[0]) and word.parts[len(found[0]) - 1] is not None:
-                    self._refuse(word.slots[0], "would choose an option; say `type: integer`")
+            elif slot is not None and not self._is_plain(slot):
+                self._refuse(slot, "would choose an option; say `type: integer`")
+
+
+def _beginning(word: Word) -> tuple[str, Slot | None]:
+    """Return the dashes at the start of a word, and the slot that follows them."""
+    dashes = ""
+    for part in word.parts:
+        if not isinstance(part, str):
+            return dashes, part
+        if part.strip("-"):
+            break
+        dashes += part
+    return dashes, None
 
 
 def code_refused(program: str, *, is_whole: bool) -> str:
@@ -208,11 +225,23 @@ def code_refused(program: str, *, is_whole: bool) -> str:
     )
 
 
+def _inserts(words: Sequence[Word]) -> bool:
+    """Return whether `xargs` puts what it reads into the middle of arguments."""
+    texts = [word.text for word in words]
+    return "xargs" in texts and any(t.startswith(("-I", "-i", "-J", "--replace")) for t in texts)
+
+
 def _without_reserved(words: Sequence[Word]) -> Sequence[Word]:
     start = 0
     while start < len(words) and not words[start].is_quoted and words[start].text in _RESERVED:
         start += 1
     return words[start:]
+
+
+def _declares_integers(command: Command) -> bool:
+    texts = [word.text for word in command.words]
+    names = {"declare", "typeset", "local", "readonly", "export"}
+    return bool(names & {*texts}) and any(re.match(r"[-+]\w*i", text) for text in texts)
 
 
 def _tainted(commands: Sequence[Command]) -> set[str]:
@@ -240,23 +269,39 @@ def _sets(words: Sequence[Word], tainted: set[str]) -> Iterator[str]:
 
 
 def _programs(words: Sequence[Word]) -> Iterator[int]:
-    """Yield the place of each word that names a program: behind `sudo`, `env` and the like too."""
-    place = 0
-    yield place
-    while (name := os.path.basename(words[place].text)) in WRAPPERS:
-        skip = WRAPPERS[name]
-        place += 1
-        while place < len(words) and _is_before(words[place], skip):
-            skip -= not words[place].text.startswith("-")
-            place += 1
-        if place == len(words):
-            return
-        yield place
+    """Yield the place of each word that names a program, or may: behind `sudo` and the like too.
+
+    An option of theirs may take the word behind it for its value, so one word more counts then.
+    """
+    yield 0
+    name, start = os.path.basename(words[0].text), 1
+    while name in WRAPPERS:
+        places = list(_behind(words, start, *WRAPPERS[name]))
+        yield from places
+        wrapped = [at for at in places if os.path.basename(words[at].text) in WRAPPERS]
+        if not wrapped:
+            break
+        name, start = os.path.basename(words[wrapped[0]].text), wrapped[0] + 1
     for at, word in enumerate(words[:-1]):
-        if name == "find" and word.text in ("-exec", "-execdir", "-ok", "-okdir"):
+        if word.text in ("-exec", "-execdir", "-ok", "-okdir"):
             yield at + 1
 
 
-def _is_before(word: Word, skip: int) -> bool:
-    """Return whether a word stands between a wrapper and its program."""
-    return word.text.startswith("-") or word.assigns is not None or skip > 0
+def _behind(words: Sequence[Word], start: int, operands: int, flags: str) -> Iterator[int]:
+    """Yield the places behind a wrapper at which its program may stand."""
+    candidates = 1
+    for at in range(start, len(words)):
+        text = words[at].text
+        if text.startswith("-"):
+            takes = not re.fullmatch(
+                rf"-[{flags}]+|-\w\d+|--|--[\w-]+=.*|--[\w-]+ly|--fore\w+", text
+            )
+            candidates += takes
+        elif words[at].assigns is None:
+            if operands:
+                operands -= 1
+                continue
+            yield at
+            candidates -= 1
+            if not candidates:
+                return
