@@ -1,9 +1,12 @@
 """What is wrong with a tools file: all of it at once, each with its line."""
 
+import runpy
+import sys
 from pathlib import Path
 
 import pytest
 
+import jobrunner
 from jobrunner import InvalidToolsFile
 from tests.tools_files import refused
 
@@ -115,6 +118,13 @@ def test_a_file_that_can_t_be_read_says_why(tmp_path: Path) -> None:
         load_tools(tmp_path / "none.yaml")
     assert "over 1,000,000 bytes" in refused(tmp_path, "#" * 1_000_001)
     assert "nested too deeply" in refused(tmp_path, "[" * 2_000)
+
+
+def test_without_the_extra_it_says_which_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever tries it first has to be told."""
+    monkeypatch.setitem(sys.modules, "yaml", None)
+    with pytest.raises(ImportError, match=r"pip install 'agent-jobrunner\[yaml\]'"):
+        runpy.run_path(str(Path(jobrunner.__file__).parent / "tools" / "yaml_nodes.py"))
 
 
 def test_aliases_and_merges_are_yaml_s(tmp_path: Path) -> None:

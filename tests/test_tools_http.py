@@ -263,6 +263,17 @@ async def test_a_status_fails_the_job_and_a_policy_reads_it(tmp_path: Path) -> N
     assert ended.error.detail == f"GET {there.url}/a?key=${{KEY}}: HTTP 404\nno such thing"
 
 
+async def test_a_host_that_is_not_there_fails_the_job(tmp_path: Path) -> None:
+    """Over TLS too; the message has no secret of the file."""
+    async with server() as there:
+        pass
+    file = load(tmp_path, http(there.url.replace("http", "https") + "/${KEY}", parameters=[]),
+                environ={"KEY": "k1"})  # fmt: skip
+    ended = await view_of(file, {})
+    assert ended.error is not None
+    assert (ended.error.type, "k1" in ended.error.detail) == ("ConnectError", False)
+
+
 async def test_a_redirect_is_not_followed(tmp_path: Path) -> None:
     """The file says where a request goes, and not whoever answers."""
     moved = answer(b"", "302 Found", "Location: http://169.254.169.254/")

@@ -137,7 +137,7 @@ async def test_a_value_of_each_type_is_written_as_json_has_it(
 async def test_a_whole_number_can_be_computed_with(tmp_path: Path) -> None:
     """Also a negative one behind a minus."""
     params = [{"name": "x", "type": "integer"}]
-    file = load(tmp_path, shell('echo "$((1 -{{x}} * (2+{{x}})))"', parameters=params))
+    file = load(tmp_path, shell('echo "$((1 -{{x}} * ("2"+{{x}})))"', parameters=params))
     assert await result_of(file, {"x": -3}) == "-2"
 
 
@@ -228,6 +228,12 @@ REFUSED = {
     "psql db < {{x}}": "code that psql reads",
     "bash <<EOF\necho {{x}}\nEOF": "code that bash reads",
     "bash <<< {{x}}": "code that bash reads",
+    "echo {{x}} | sh 3< f": "code that sh reads",
+    "echo a 2>&{{x}}": "chooses a descriptor",
+    "[[ a < b && ( {{x}} -eq 1 ) ]]": "is compared as a number",
+    "awk -- '{{x}}' f": "in code for awk",
+    "eval {{x}}": "in code for eval",
+    "echo {{x}} <<EOF": "has no end",
     "git log -{{x}}": "choose an option",
     "cat <<EOF\n`ls {{x}}`\nEOF": "inside of backticks",
     "cat <<'E F'\n{{x}}\nE F": "isn't a plain word",
@@ -266,6 +272,9 @@ ACCEPTED = [
     "git log --grep={{x}}",
     "psql -Atc 'SELECT 1' -- {{x}}",
     "time ls {{x}}",
+    'echo "${A:-it\'s}" {{x}}',
+    "cat <<EOF\n\\$5 {{x}} $HOME\nEOF",
+    "cat 0<<EOF {{x}}\na\nEOF",
     "docker ps --format '{{.Names}}' --filter {{x}}",
     "docker inspect -f '{{range .X}}{{.Y}}{{end}}' {{x}}",
     "[ -n {{x}} ] && ls {{x}}",

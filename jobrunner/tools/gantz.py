@@ -83,10 +83,7 @@ class Tool:
 
     async def _confirmed(self, ctx: JobContext, values: Mapping[str, Any]) -> None:
         """Ask a person, and raise PermanentError when they say no."""
-        ask = getattr(ctx, "ask", None)
-        if ask is None:
-            raise PermanentError(f"{self.name} wants to be confirmed, and nobody can be asked")
-        if not await ask(f"Run {self.name}?\n{_shown(values)}", schema=bool):
+        if not await ctx.ask(f"Run {self.name}?\n{_shown(values)}", schema=bool):
             raise PermanentError(f"{self.name} was not confirmed, and did not run")
 
     def _signed(self, run: Function) -> Function:

@@ -119,7 +119,7 @@ class _Rules:
     def check(self, command: Command) -> None:
         words = _without_reserved(command.words)
         for operator, target in command.targets:
-            if operator in (">&", "<&"):
+            if operator.endswith("&"):
                 self._refuse_word(target, "chooses a descriptor")
         while words and (name := words[0].assigns) is not None:
             self._assignment(name, words[0])

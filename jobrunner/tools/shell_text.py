@@ -153,14 +153,14 @@ class Reader:
         if found is None:
             return False
         self._copy(len(found[0]))
-        operator = found[0].lstrip("0123456789")
+        operator = found[0].removeprefix("0")
         blank = _BLANKS.match(self.text, self._at)
         self._copy(0 if blank is None else len(blank[0]))
         start = len(self.out)
         word = self._word()
-        if operator in ("<<", "<<-"):
+        if operator.lstrip("0123456789") in ("<<", "<<-"):
             place = slice(start, len(self.out))
-            self._documents.append((command, word, operator == "<<-", place))
+            self._documents.append((command, word, operator.endswith("-"), place))
         else:
             command.targets.append((operator, word))
         return True
