@@ -116,7 +116,7 @@ def _joined(joint: Joint, more: list[Event]) -> Joint:
     event, ends = joint
     text = [event.data["text"]]
     at = len(text[0])
-    ends = array("H", ends or [at])
+    ends = ends or array("H", [at])
     began = event.seq - len(ends) + 1
     for piece in more:
         ends.extend([at] * (piece.seq - began - len(ends)))  # what was left out in between

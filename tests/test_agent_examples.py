@@ -1,5 +1,6 @@
 """The examples in which an agent's framework calls the tools; each runs as it stands."""
 
+import asyncio
 import json
 import re
 from pathlib import Path
@@ -8,11 +9,11 @@ from typing import Any
 import pytest
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from tests.serving import listening
-from tests.test_examples import SUITE, load
+from tests.test_examples import SUITE, client_of, load
 
 ID = re.compile(r"job_[0-9a-f]{32}")
 
@@ -94,3 +95,30 @@ async def test_an_agent_starts_follows_and_stops_work(capsys: pytest.CaptureFixt
     assert f"Job {ids[1]} (build) was started in the background." in built
     assert re.search(rf'agent: Job {ids[1]} .* was cancelled .*"it takes too long"', stopped)
     assert len(ids) == 2
+
+
+async def test_a_link_in_a_chat_approves_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The chat fetches the link for its preview, which decides nothing; a click does, once."""
+    posted: asyncio.Queue[str] = asyncio.Queue()
+
+    async def chat(request: Request) -> Response:
+        posted.put_nowait((await request.json())["text"])
+        return Response("ok")
+
+    async with listening(Starlette(routes=[Route("/chat", chat, methods=["POST"])])) as url:
+        monkeypatch.setenv("CHAT_URL", f"{url}/chat")
+        example = load("approval_link")
+        async with client_of(example, example["app"]) as client:
+            job_id = (await client.post("/deploy/1.4.2")).json()["job_id"]
+            text = await posted.get()
+            (link,) = re.findall(r"<http://localhost:8000(/jobs-api/answers/\S+)\|Decide>", text)
+            preview = await client.get(link)
+            waiting = (await example["runner"].get(job_id)).status
+            clicks = [
+                await client.post(link, data={"json": json.dumps(word)})
+                for word in ("approve", "reject")
+            ]
+            view = (await example["runner"].wait([job_id])).done[0]
+    assert ("Deploy 1.4.2 to production?" in preview.text, waiting) == (True, "input_required")
+    assert [click.status_code for click in clicks] == [200, 404]
+    assert view.result == "1.4.2 is deployed"

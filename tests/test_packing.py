@@ -177,7 +177,19 @@ def test_q8_a_log_with_older_output_goes_on_from_every_number(kind: EventType) -
     assert same(job)
     assert [other.read(after) for after in range(250)] == [log.read(after) for after in range(250)]
     assert (len(other), other.has_text) == (len(log), True)
-    assert type(other.read(3).events[0].data.get("status", JobStatus.FAILED)) is JobStatus
+    statuses = [event.data["status"] for event in other.kept() if event.type == "status"]
+    assert {type(status) for status in statuses} == {JobStatus}
+
+
+def test_q8_a_log_that_lost_older_output_has_the_same_numbers() -> None:
+    """What went before a joined piece stays a gap, and is not taken for a part of it."""
+    job = make_job(log=EventLog(max_events=40, max_bytes=1_000), status=JobStatus.FAILED,
+                   listed_as=JobStatus.FAILED, finished_at=1.0, error=ERROR)  # fmt: skip
+    for number in range(500):
+        happen(job, "output", {"stream": ("text", "why")[number // 20 % 2], "text": "1234567"})
+    job.log.close()
+    assert job.log.older is not None
+    assert (job.log.first > 100, same(job)) == (True, True)
 
 
 async def test_an_unpacked_log_is_closed() -> None:

@@ -4,7 +4,9 @@ OpenAPI can't describe them, so here they are. A frame of the server is an objec
 
     snapshot        a job as it stands: `seq`, `job_id`, `job`
     status, progress, log, output, question, answer
-                    an event: `seq`, `job_id`, `at`, and what goes with the type
+                    an event: `seq`, `job_id`, `at`, and what goes with the type. Output has its
+                    channel, `stream`, and `text`; `json` if that is a JSON value; and `from` if it
+                    was joined of older pieces: the first of the numbers that it stands for
     gap             events `from` .. `to` are no longer kept; a snapshot follows
     job_complete    the last event of a job: `seq`, `job_id`, `status`, `result`, `error`
     error           what was asked for can't be done: `code`, `detail`; the socket stays open
