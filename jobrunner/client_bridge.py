@@ -80,13 +80,10 @@ class _Call(Generic[T]):
     def __init__(self, work: Callable[[], Coroutine[Any, Any, T]]) -> None:
         self._work = work
         self._task: asyncio.Task[Any] | None = None
-        self._stopped = False
         self.over = False
 
     async def run(self) -> T:
-        """Do the work, unless it was stopped before."""
-        if self._stopped:
-            raise asyncio.CancelledError
+        """Do the work."""
         self._task = asyncio.current_task()
         try:
             return await self._work()
@@ -94,8 +91,10 @@ class _Call(Generic[T]):
             self.over = True
 
     async def stop(self) -> None:
-        """End the work, in time to close its connection."""
-        self._stopped = True
+        """End the work, in time to close its connection.
+
+        What was handed over before this has begun: a loop keeps the order.
+        """
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task], timeout=CLEAN_UP)

@@ -7,7 +7,8 @@ import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from types import FrameType
+from typing import Any, NamedTuple
 
 import pytest
 from anyio.from_thread import BlockingPortal, start_blocking_portal
@@ -240,5 +241,32 @@ with SyncJobClient({there.proxy.url!r}, token={there.bench.token!r}) as client:
     running.send_signal(signal.SIGINT)
     out, err = running.communicate(timeout=GONE_ON)
     assert (out, err, running.returncode) == ("running\n", "", 0)
+    there.open(key)
+    assert there.client.handle(job_id).result() == key
+
+
+@pytest.mark.parametrize("moment", ["call", "return"])
+def test_ctrl_c_while_a_call_is_handed_over_ends_it_too(there: Elsewhere, moment: str) -> None:
+    """It would go on in the client's thread, and what it reads could not be closed any more."""
+    key = f"handed over {moment}"
+    job_id = there.client.submit("hold", {"key": key}).id
+    there.reached(key)
+    events = there.client.handle(job_id).events(after=2)
+
+    def strike(frame: FrameType, event: str, _: object) -> Any:
+        if frame.f_code.co_name == "start_task_soon":
+            if event == moment:
+                raise KeyboardInterrupt  # which ends the tracing
+            return strike
+        return None
+
+    traced = sys.gettrace()
+    sys.settrace(strike)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            next(iter(events))
+    finally:
+        sys.settrace(traced)
+    assert there.client.get(job_id).status == "running"
     there.open(key)
     assert there.client.handle(job_id).result() == key
