@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TypeAlias
 
 from .languages import WRAPPERS, code_of, joins_code, reads_code, takes_code
-from .shell_text import Reader
+from .shell_text import IDENTIFIER, Reader
 from .shell_words import Command, Slot, Word
 
 POWERFUL = re.compile(
@@ -49,6 +49,7 @@ def check_script(
     rules = _Rules(reader.commands, types, confirmed=confirmed, fed=fed or _first(reader.slots))
     for slot in reader.slots:
         rules.computed(slot)
+    rules.computed_names(reader.computed)
     for command in reader.commands:
         rules.check(command)
     for at, what in reader.problems:
@@ -91,11 +92,18 @@ class _Rules:
         self._confirmed = confirmed
         self._fed = fed
         self._has_integers = any(map(_declares_integers, commands))
-        self._tainted = {"@", "*", *"123456789"} | _tainted(commands)
+        self._tainted = {"@", "*", *"123456789"} | _tainted(commands, lambda slot: True)
+        texts = _tainted(commands, lambda slot: not self._is_plain(slot))
+        self._texts = texts | ({"@", "*", *"123456789"} if _calls_itself(commands) else set())
+        """Variables that may have other values than numbers."""
 
     def computed(self, slot: Slot) -> None:
         if slot.arithmetic and not self._is_plain(slot):
             self._refuse(slot, "is computed with; say `type: integer`")
+
+    def computed_names(self, names: set[str]) -> None:
+        if self._fed is not None and (found := names & self._texts):
+            self._refuse(self._fed, f"gets into ${min(found)}, which is computed with")
 
     def _is_plain(self, slot: Slot) -> bool:
         return self._types[slot.name] in _PLAIN
@@ -155,6 +163,8 @@ class _Rules:
         for word in words[1:]:
             if computes and not all(map(self._is_plain, [*word.slots, *word.nested])):
                 self._refuse_word(word, "is compared as a number; say `type: integer`")
+            if computes:
+                self.computed_names(word.names | {*IDENTIFIER.findall(word.text)})
         if not texts & _TESTS and words[0].text != "[[":
             self._options(words)
 
@@ -172,6 +182,8 @@ class _Rules:
                     self._code(word, name)
             for word in code_of(name, arguments):
                 self._code(word, name)
+            if name == "let":
+                self.computed_names({n for w in arguments for n in IDENTIFIER.findall(w.text)})
             self._input(name, arguments, command)
             if place and self._fed is not None and takes_code(name) and _inserts(words):
                 self._refuse(self._fed, f"may get into code for {name}, where xargs puts it")
@@ -244,24 +256,32 @@ def _declares_integers(command: Command) -> bool:
     return bool(names & {*texts}) and any(re.match(r"[-+]\w*i", text) for text in texts)
 
 
-def _tainted(commands: Sequence[Command]) -> set[str]:
+def _calls_itself(commands: Sequence[Command]) -> bool:
+    """Return whether there may be positional parameters: of functions, or by `set`."""
+    first = [command.words[0].text for command in commands if command.words]
+    return "set" in first or len(first) > len({*first})
+
+
+def _tainted(commands: Sequence[Command], counts: Callable[[Slot], bool]) -> set[str]:
     """Return the variables that values get into: by assignments, loops and `read`."""
     tainted: set[str] = set()
     before = -1
     while before < len(tainted):
         before = len(tainted)
         for command in commands:
-            tainted.update(_sets(_without_reserved(command.words), tainted))
+            tainted.update(_sets(_without_reserved(command.words), tainted, counts))
     return tainted
 
 
-def _sets(words: Sequence[Word], tainted: set[str]) -> Iterator[str]:
+def _sets(
+    words: Sequence[Word], tainted: set[str], counts: Callable[[Slot], bool]
+) -> Iterator[str]:
     texts = [word.text for word in words]
-    if texts[:1] == ["read"]:
-        yield from texts[1:]
+    if {"read", "mapfile", "readarray"} & {*texts}:
+        yield from texts
     loop = texts[:1] in (["for"], ["select"])
     for word in words:
-        if word.slots or word.nested or word.names & tainted:
+        if any(map(counts, [*word.slots, *word.nested])) or word.names & tainted:
             if loop and len(texts) > 1:
                 yield texts[1]
             if word.assigns is not None:

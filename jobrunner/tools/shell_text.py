@@ -13,6 +13,7 @@ from .substitution import PLACEHOLDER
 
 _REDIRECTION = re.compile(r"\d*(?:<<<|<<-?|<>|<&|>&|>>|>\||&>>|&>|<|>)")
 _NAME = re.compile(r"[A-Za-z_]\w*|[0-9@*#?$!-]", re.ASCII)
+IDENTIFIER = re.compile(r"[A-Za-z_]\w*|(?<=\$)[1-9@*]", re.ASCII)
 _BLANKS = re.compile(r"(?:[ \t]|\\\n)+")
 
 
@@ -30,6 +31,8 @@ class Reader:
         self.out: list[str | Slot] = []
         self.commands: list[Command] = []
         self.problems: list[tuple[int, str]] = []
+        self.computed: set[str] = set()
+        """Variables that the shell computes with, whose values it may take for code."""
         self._at = 0
         self._documents: list[tuple[Command, Word, bool, slice]] = []
         self._arithmetic = 0
@@ -267,7 +270,7 @@ class Reader:
     def _braces(self, word: Word, quote: Quote) -> None:
         """Read `${...}`: no value has a place in there."""
         self._copy(2)
-        inner = Word()
+        inner, start = Word(), self._at
         if (found := re.compile(r"[#!]?(\w+)").match(self.text, self._at)) is not None:
             word.names.add(found[1])
         while self._at < len(self.text) and not self._is("}"):
@@ -276,6 +279,8 @@ class Reader:
                 self._copy()
             else:
                 self._part(inner, char)
+        computed = re.search(r"[\[:].*", self.text[start : self._at], re.DOTALL)
+        self.computed.update(IDENTIFIER.findall(computed[0]) if computed else ())
         for slot in [*inner.slots, *inner.nested]:
             self._refused(slot.name, "inside of ${...}", slot.at)
         word.parts.append(None)
@@ -284,7 +289,7 @@ class Reader:
 
     def _compute(self, word: Word) -> None:
         """Read arithmetic, behind its two parentheses, to its end."""
-        depth, inner = 0, Word()
+        depth, inner, start = 0, Word(), self._at
         self._arithmetic += 1
         while self._at < len(self.text) and not (depth == 0 and self._is("))")):
             char = self.text[self._at]
@@ -297,6 +302,7 @@ class Reader:
             else:
                 self._plain(inner, char, "raw")
         self._arithmetic -= 1
+        self.computed.update(IDENTIFIER.findall(self.text, start, self._at))
         word.names |= inner.names
         word.nested += [*inner.slots, *inner.nested]
         self._copy(2)
