@@ -9,7 +9,7 @@ from pydantic_core import from_json
 EventType: TypeAlias = Literal[
     "status", "progress", "log", "output", "question", "answer", "item", "gap", "done"
 ]
-TEXTUAL = frozenset({"log", "output", "question", "answer"})
+TEXTUAL = frozenset({"log", "output"})
 """Types of events that have a text, which a handler can produce without end."""
 
 
@@ -32,8 +32,6 @@ class Event(NamedTuple):
         """What the event's text weighs against a log's `max_bytes`, in characters."""
         if self.type not in TEXTUAL:
             return 0
-        if "question_id" in self.data:
-            return len(self.data.get("prompt", "")) + len(str(self.data.get("value", "")))
         fields = self.data.get("fields")
         return len(self.data["text"]) + (len(str(fields)) if fields else 0)
 

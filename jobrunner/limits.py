@@ -65,7 +65,7 @@ class Limits:
     """Open questions of one job."""
     max_prompt: int = 16_384
     """Characters of a question."""
-    max_answer: int = 65_536
+    max_answer: int = 16_384
     """An answer to one."""
     max_batch: int = 10_000
     """Jobs of one batch."""

@@ -1,6 +1,7 @@
 """What can be asked about jobs: one, a page, what happens, what has ended."""
 
 import asyncio
+import logging
 import sys
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import Literal, NamedTuple, TypeAlias
@@ -11,6 +12,8 @@ from .jobs import Job, JobStatus
 from .limits import check_seconds
 from .store import JobStore, Page
 from .views import JobPage, JobView, Waited, view
+
+logger = logging.getLogger("jobrunner.lookup")
 
 State: TypeAlias = Literal["new", "running", "draining", "stopped"]
 MAX_PAGE = 200
@@ -209,12 +212,17 @@ class Lookup:
         left = 0.0
         if job.status is JobStatus.RUNNING and job.started_at is not None and job.progress > 0:
             left = (now - job.started_at) * (100 - job.progress) / job.progress
+        elif job.status is JobStatus.INPUT_REQUIRED:
+            left = 5.0  # a person takes longer than any guess
         elif (due := job.next_attempt_at or job.run_at) is not None:
             left = due - now
         return max(1.0, min(60.0, left))
 
     async def drain(self, *, timeout: float | None = None) -> None:
         """Wait until every job has ended, those that wait for their time or a retry too.
+
+        And those that wait for a person's answer: for ever, if nobody answers. The log says of how
+        many it is, as soon as the oldest job is one of them; a `timeout` doesn't count on people.
 
         Raises:
             TimeoutError: Some haven't after `timeout` seconds; they go on.
@@ -224,10 +232,19 @@ class Lookup:
             async with asyncio.timeout(check_seconds("timeout", timeout, zero=True)):
                 await self._drained()
         except TimeoutError:
-            raise TimeoutError(f"jobs still run or wait after {timeout:g} s; they go on") from None
+            asking = self._store.counts[JobStatus.INPUT_REQUIRED]
+            said = f", {asking} of them for an answer" if asking else ""
+            raise TimeoutError(
+                f"jobs still run or wait{said} after {timeout:g} s; they go on"
+            ) from None
 
     async def _drained(self) -> None:
+        told = False
         while (job := next(self._store.live(), None)) is not None:
+            if job.status is JobStatus.INPUT_REQUIRED and not told:
+                told = True
+                asking = self._store.counts[JobStatus.INPUT_REQUIRED]
+                logger.warning("drain waits for answers to the questions of %d jobs", asking)
             await job.log.wait_closed()
 
 

@@ -135,7 +135,7 @@ class JobView(Frozen):
     """The last failure: of the job when it failed, of the last attempt while retrying."""
     question: QuestionView | None
     """What it asks a person; of several open questions the oldest."""
-    questions: list[QuestionView]
+    questions: tuple[QuestionView, ...]
     """All its open questions, the oldest first."""
     attempt: int
     """Attempts started so far."""
@@ -322,8 +322,9 @@ def _moment(at: float | None) -> datetime | None:
 
 
 def _fields(job: Job, when: Callable[[float | None], object] = iso) -> dict[str, Any]:
-    waiting = () if job.questions is None else job.questions.open.values()
-    questions = [question_fields(question, when) for question in waiting]
+    questions: Sequence[dict[str, Any]] = ()
+    if job.questions is not None:
+        questions = [question_fields(each, when) for each in job.questions.open.values()]
     return {
         "question": questions[0] if questions else None,
         "questions": questions,

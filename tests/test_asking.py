@@ -3,7 +3,7 @@
 import asyncio
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Literal
 
 import pytest
 from pydantic import BaseModel
@@ -12,7 +12,6 @@ from jobrunner import (
     InvalidAnswer,
     InvalidOption,
     JobContext,
-    JobHandle,
     JobNotFound,
     JobRunner,
     JobStatus,
@@ -23,6 +22,7 @@ from jobrunner import (
     RetryPolicy,
     WrongLoop,
 )
+from tests.people import asked, asking
 from tests.runners import ended_after, runner_with
 from tests.simulation.loop import EPOCH, virtual_time
 
@@ -34,32 +34,13 @@ class Approval(BaseModel):
     comment: str = ""
 
 
-def asking(schema: Any = bool, runner: JobRunner | None = None, **options: Any) -> JobRunner:
-    """Return a runner with one worker and a job type that asks once, and returns the answer."""
-    runner = runner or runner_with(workers=1, seed=1)
-
-    @runner.job
-    async def ask(ctx: JobContext) -> Any:
-        return await ctx.ask("Deploy?", schema=schema, **options)
-
-    return runner
-
-
-async def asked(runner: JobRunner, type: str = "ask", **options: Any) -> JobHandle[Any]:
-    """Submit a job, and return when it has asked."""
-    job = await runner.submit(type, **options)
-    await asyncio.sleep(1.0)
-    assert job.status == "input_required"
-    return job
-
-
 @virtual_time
 async def test_an_answer_is_what_ask_returns() -> None:
     """That is all that a handler has to know."""
     async with asking() as runner:
         job = await asked(runner)
         after = await runner.answer(job.id, "q1", True)
-        assert (after.status, after.question, after.questions) == ("running", None, [])
+        assert (after.status, after.question, after.questions) == ("running", None, ())
         assert await job.result() is True
 
 
@@ -76,7 +57,7 @@ async def test_the_question_is_in_the_job_s_view() -> None:
             expires_at=datetime.fromtimestamp(EPOCH + 60.0, UTC),
         )
         view = job.view()
-        assert (view.question, view.questions) == (question, [question])
+        assert (view.question, view.questions) == (question, (question,))
         assert runner.stats().jobs[JobStatus.INPUT_REQUIRED] == 1
         (listed,) = (await runner.list(status="input_required")).jobs
         assert listed == view
@@ -249,7 +230,7 @@ async def test_a_cancel_withdraws_the_question() -> None:
     async with asking() as runner:
         job = await asked(runner)
         after = await job.cancel()
-        assert (after.status, after.questions) == ("running", [])
+        assert (after.status, after.questions) == ("running", ())
         with pytest.raises(NotWaitingForInput, match="nobody waits for it any more"):
             await job.answer("q1", True)
         view = await ended_after(0.0, job)

@@ -211,3 +211,11 @@ def test_the_profile_shares_out_all_the_time() -> None:
     together = float(steps[names.index("**together**")][2])
     parts = sum(float(now) for _, _, now in steps[: len(profile.STEPS)])
     assert parts == pytest.approx(together, rel=0.05)
+
+
+@pytest.mark.slow  # an interpreter, and some hundred jobs
+def test_jobs_that_wait_for_people_are_measured() -> None:
+    """The README says what each of them holds, and names this command."""
+    command = [sys.executable, "-m", "tests.benchmarks.waiting", "--jobs", "100"]
+    done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
+    assert re.match(r"[\d,]+ bytes for each of 100 jobs that wait for an answer\n", done.stdout)

@@ -1,0 +1,282 @@
+"""How questions end, from where they are asked, and what can't be asked."""
+
+import asyncio
+import contextlib
+from typing import Annotated, Any, Literal
+
+import pytest
+from pydantic import AfterValidator, Field
+
+from jobrunner import (
+    InvalidAnswer,
+    InvalidOption,
+    JobContext,
+    JobRunner,
+    NotWaitingForInput,
+)
+from jobrunner.context import Desk
+from tests.people import asked, asking
+from tests.records import make_job
+from tests.runners import ended_after, reason, runner_with
+from tests.simulation.loop import unix_now, virtual_time
+
+
+@virtual_time
+async def test_a_drain_says_that_it_waits_for_people(caplog: pytest.LogCaptureFixture) -> None:
+    """It may be for ever, and not in silence."""
+    async with asking() as runner:
+        job = await asked(runner)
+        with pytest.raises(TimeoutError, match="still run or wait, 1 of them for an answer after"):
+            await runner.drain(timeout=5.0)
+        draining = asyncio.create_task(runner.drain())
+        await asyncio.sleep(1.0)
+        await job.answer("q1", True)
+        await draining
+    said = [each.getMessage() for each in caplog.records if each.name == "jobrunner.lookup"]
+    assert said == ["drain waits for answers to the questions of 1 jobs"] * 2
+
+
+async def test_a_plain_function_asks_from_its_thread() -> None:
+    """It waits there, and holds no worker."""
+    runner = JobRunner(workers=1)
+
+    @runner.job
+    def ask(ctx: JobContext) -> str:
+        with pytest.raises(InvalidOption, match=r"says ctx\.ask_blocking"):
+            ctx.ask("Deploy?").close()
+        said: str = ctx.ask_blocking("Deploy?", schema=Literal["yes", "no"])
+        return said
+
+    @runner.job
+    async def work(ctx: JobContext) -> str:
+        with pytest.raises(InvalidOption, match=r"write `await ctx\.ask"):
+            ctx.ask_blocking("Deploy?")
+        return "worked"
+
+    async with runner:
+        job = await runner.submit(ask)
+        async for event in job.events():
+            if event.data.get("status") == "input_required":
+                break
+        assert await (await runner.submit(work)).result(timeout=5.0) == "worked"
+        await job.answer("q1", "yes")
+        assert await job.result(timeout=5.0) == "yes"
+
+
+async def test_a_thread_that_asks_is_woken_by_a_cancel() -> None:
+    """Nothing else could end its wait."""
+    runner = JobRunner(workers=1)
+
+    @runner.job
+    def ask(ctx: JobContext) -> None:
+        ctx.ask_blocking("Deploy?")
+
+    async with runner:
+        job = await runner.submit(ask)
+        async for event in job.events():
+            if event.data.get("status") == "input_required":
+                break
+        await job.cancel()
+        assert (await job.wait(timeout=5.0)).status == "cancelled"
+
+
+@virtual_time
+async def test_a_handler_in_a_process_can_not_ask() -> None:
+    """It is told what to do instead."""
+    desk = Desk(asyncio.get_running_loop(), record=lambda *_: None, extend=lambda *_: None)
+    context = JobContext(make_job(), desk)
+    for ask in (context.ask, context.ask_blocking):
+        with pytest.raises(InvalidOption, match="in a process of its own can't wait for others"):
+            ask("Deploy?")
+
+
+@pytest.mark.parametrize("prompt", ["", "  ", None, 5])
+@virtual_time
+async def test_a_prompt_is_a_text(prompt: Any) -> None:
+    """Nobody can answer what isn't asked."""
+    runner = runner_with()
+
+    @runner.job
+    async def ask(ctx: JobContext) -> None:
+        await ctx.ask(prompt)
+
+    async with runner:
+        view = await (await runner.submit(ask)).wait()
+    assert (
+        view.error is not None and view.error.detail == f"prompt is {prompt!r}; it must be a text"
+    )
+
+
+@virtual_time
+async def test_a_schema_that_json_has_not_is_refused() -> None:
+    """The handler's author sees it at once, and not the person who answers."""
+    async with asking(schema=object()) as runner:
+        view = await (await runner.submit("ask")).wait()
+    assert view.error is not None and view.error.type == "InvalidOption"
+    assert "which no answer in JSON can have" in view.error.detail
+
+
+@virtual_time
+async def test_a_schema_needn_t_be_hashable() -> None:
+    """Constraints of pydantic are not."""
+    async with asking(schema=Annotated[int, Field(ge=1, json_schema_extra={"a": 1})]) as runner:
+        job = await asked(runner)
+        with pytest.raises(InvalidAnswer, match="greater than or equal to 1"):
+            await job.answer("q1", 0)
+        await job.answer("q1", 2)
+        assert await job.result() == 2
+
+
+@virtual_time
+async def test_an_answer_that_can_not_be_kept_is_refused() -> None:
+    """It would be in the job's log."""
+    async with asking(schema=Any) as runner:
+        job = await asked(runner)
+        with pytest.raises(InvalidAnswer, match="the answer can't be kept"):
+            await job.answer("q1", object())
+        await job.answer("q1", None)
+        assert await job.result() is None
+
+
+@virtual_time
+async def test_a_validator_that_answers_itself_is_second() -> None:
+    """A schema's code is anybody's; one answer counts, whoever gives it."""
+
+    async def again() -> None:
+        with pytest.raises(NotWaitingForInput):
+            await job.answer("q1", "outer")
+
+    def check(value: str) -> str:
+        if value == "outer":
+            coroutine = job.answer("q1", "inner")
+            with pytest.raises(StopIteration):
+                coroutine.send(None)
+        return value
+
+    async with asking(schema=Annotated[str, AfterValidator(check)]) as runner:
+        job = await asked(runner)
+        await again()
+        assert await job.result() == "inner"
+
+
+@virtual_time
+async def test_who_ignores_a_cancel_while_asking_can_not_ask_again() -> None:
+    """It doesn't stop the loop either, and is given up in time."""
+    runner = runner_with(workers=1, cancel_grace=2.0)
+    tries = 0
+
+    @runner.job
+    async def ask(ctx: JobContext) -> None:
+        nonlocal tries
+        while True:
+            try:
+                await ctx.ask("Deploy?")
+            except asyncio.CancelledError:
+                tries += 1
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.sleep(0.5)
+
+    async with runner:
+        job = await asked(runner)
+        await job.cancel()
+        view = await ended_after(4.0, job)
+        assert (reason(view), view.questions, runner.stats().stuck) == ("stuck", (), 1)
+        questions = [event async for event in job.events() if event.type == "question"]
+    assert (len(questions), tries > 2) == (1, True)
+
+
+@virtual_time
+async def test_a_deadline_ends_a_job_that_asks() -> None:
+    """However long a person takes."""
+    async with asking() as runner:
+        view = await ended_after(9.0, await runner.submit("ask", deadline=9.0))
+    assert (reason(view), view.questions) == ("deadline", ())
+
+
+@virtual_time
+async def test_a_time_limit_stands_still_while_somebody_is_asked() -> None:
+    """A person's time isn't the handler's."""
+    async with asking() as runner:
+        job = await runner.submit("ask", timeout=2.0, stall_timeout=2.0)
+        await asyncio.sleep(3_600.0)
+        await job.answer("q1", True)
+        assert await job.result() is True
+
+
+@virtual_time
+async def test_a_question_that_is_left_open_is_closed_with_its_attempt() -> None:
+    """Its task is ended, and the job's end is what the handler said."""
+    runner, left = runner_with(), []
+
+    @runner.job
+    async def ask(ctx: JobContext) -> str:
+        left.append(asyncio.create_task(ctx.ask("Deploy?")))
+        await asyncio.sleep(5.0)
+        return "no need"
+
+    async with runner:
+        job = await asked(runner)
+        assert await job.result() == "no need"
+        await asyncio.wait(left)
+        statuses = [e.data["status"] async for e in job.events() if "status" in e.data]
+    assert left[0].cancelled()
+    assert statuses == ["pending", "running", "input_required", "running", "completed"]
+
+
+@virtual_time
+async def test_a_shutdown_withdraws_questions() -> None:
+    """Nobody is waited for, and watchers are told."""
+    async with asking() as runner:
+        job = await asked(runner)
+    view = job.view()
+    answers = [event.data async for event in job.events() if event.type == "answer"]
+    assert (reason(view), view.questions, view.attempt) == ("shutdown", (), 0)
+    assert answers == [{"question_id": "q1", "value": None, "by": "cancel"}]
+
+
+@virtual_time
+async def test_t17_a_clock_that_fails_leaves_no_question_open() -> None:
+    """What nobody waits for can't be answered, whatever breaks."""
+    broken = False
+
+    def now() -> float:
+        if broken:
+            raise RuntimeError("no clock")
+        return unix_now()
+
+    runner = JobRunner(now=now, watchdog=None)
+
+    @runner.job
+    async def ask(ctx: JobContext) -> str:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(5.0):
+                await ctx.ask("Deploy?")
+        await asyncio.sleep(5.0)
+        return "went on"
+
+    async with runner:
+        job = await asked(runner)
+        broken = True
+        with pytest.raises(RuntimeError):
+            await job.answer("q1", "yes")
+        assert len(job.view().questions) == 1
+        await asyncio.sleep(5.0)
+        assert (job.status, job.view().questions) == ("running", ())
+        broken = False
+        assert await job.result() == "went on"
+
+
+@virtual_time
+async def test_an_answer_and_the_end_of_time_in_one_instant() -> None:
+    """Whichever comes first counts, and the other one is told."""
+    async with asking(timeout=30.0, default="nobody", schema=str) as runner:
+        job = await runner.submit("ask")
+        await asyncio.sleep(30.0)
+        try:
+            await job.answer("q1", "somebody")
+            wanted = "somebody"
+        except NotWaitingForInput:
+            wanted = "nobody"
+        assert await job.result() == wanted
+        answers = [event.data["value"] async for event in job.events() if event.type == "answer"]
+    assert answers == [wanted]
