@@ -97,7 +97,7 @@ def test_json_shows_a_traceback_only_for_debugging() -> None:
 def test_view_is_the_same_job_in_python() -> None:
     """Whoever embeds the runner sees what a client sees, with times as datetimes."""
     expected = {k: v for k, v in FULL.items() if k != "links"} | {
-        "status": JobStatus.RETRYING, "error": ERROR_FIELDS,
+        "status": JobStatus.RETRYING, "error": ERROR_FIELDS, "questions": (),
         "created_at": datetime(1970, 1, 1, 0, 16, 40, 123_000, tzinfo=UTC),
     }  # fmt: skip
     times = ("started_at", "updated_at", "finished_at", "next_attempt_at", "run_at", "expires_at",
