@@ -10,12 +10,13 @@ from contextlib import contextmanager
 from random import Random
 from typing import Any
 
-from jobrunner import JobContext, PermanentError, RetryableError
+from jobrunner import JobContext, PermanentError, Question, RetryableError
 
 from . import hostile
 from .faults import Faults
 from .world import CLIENT, World
 
+ANSWER = int
 Behaviour = Callable[["Behaviours", JobContext], Awaitable[object]]
 
 
@@ -150,6 +151,53 @@ class Behaviours:
         await self._pause(ctx)
         return "extended"
 
+    async def _ask(self, ctx: JobContext) -> object:
+        """Ask a person, one question after the other."""
+        answers = []
+        for number in range(_n(ctx) + 1):
+            answers.append(await self._question(ctx, f"{number}?"))
+            self.world.sign(ctx)
+            ctx.progress(number)
+            await self._pause(ctx)
+        return answers
+
+    async def _ask_all(self, ctx: JobContext) -> object:
+        """Ask several at once."""
+        with self.world.asks(ctx):
+            async with asyncio.TaskGroup() as group:
+                asked = [
+                    group.create_task(
+                        ctx.ask(f"{i}?", schema=int, timeout=i + 1, default=-1), name="client"
+                    )
+                    for i in range(_n(ctx) + 1)
+                ]
+        await self._pause(ctx)
+        return [each.result() for each in asked]
+
+    async def _question(self, ctx: JobContext, prompt: str) -> object:
+        """Ask, be it with less patience than the question has."""
+        faults = self.world.faults
+        patience = 0.5 if faults.strikes("handler.impatient") else None
+        if "handler.asking" in faults.active and faults.strikes("handler.asking"):
+            task = asyncio.current_task()
+            assert task is not None
+            asyncio.get_running_loop().call_soon(task.cancel)
+        try:
+            with self.world.asks(ctx):
+                async with asyncio.timeout(patience):
+                    return await ctx.ask(
+                        prompt, schema=ANSWER, timeout=2.0, default=-1, notify=self._notify
+                    )
+        except TimeoutError:
+            return "impatient"
+
+    async def _notify(self, question: Question) -> None:
+        kind = self.world.faults.strike("handler.notify")
+        if kind == "delay":
+            await asyncio.sleep(0.5)
+        elif kind == "raise":
+            raise self.world.faults.error("handler.notify")
+
     async def _hang(self, ctx: JobContext) -> object:
         await self._hung(ctx)
         return "released"
@@ -240,7 +288,7 @@ PLANS: dict[str, Behaviour] = {
     for name in (
         "return", "tick", "fail", "told_to_retry", "refused", "refuse", "sleep", "talk", "extend",
         "hang", "swallow", "stubborn", "spiteful", "tidy", "messy", "leak", "exit", "report",
-        "odd_value",
+        "odd_value", "ask", "ask_all",
     )
 }  # fmt: skip
 
@@ -256,7 +304,8 @@ LEADING_TO = {
     "handler.gate": ("hang", "tidy"), "handler.swallow": ("swallow",) * 3, "error.str": ("fail",),
     "error.status": ("fail",), "error.retry_after": ("fail",), "result.repr": ("odd_value",),
     "result.items": ("odd_value",), "field.repr": ("report",), "message.str": ("talk",),
-    "user.retry_if": ("fail", "refused"),
+    "user.retry_if": ("fail", "refused"), "handler.asking": ("ask",) * 3,
+    "handler.notify": ("ask",) * 3, "handler.impatient": ("ask",) * 2,
 }  # fmt: skip
 """Plans that come by a place where something can go wrong."""
 

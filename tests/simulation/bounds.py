@@ -9,6 +9,8 @@ from jobrunner.jobs import Job
 
 from .world import WAITING, Run, World, on_loop
 
+BEGUN = (JobStatus.RUNNING, JobStatus.INPUT_REQUIRED)
+"""Statuses of a job whose handler runs."""
 EPSILON = 1e-3
 """Seconds within which two times are one: unix times are floats of 2e-7 s, ISO times of 1e-3 s."""
 
@@ -89,14 +91,14 @@ class Bounds:
         job, was, attempt = tracked.job, tracked.status, tracked.attempt
         tracked.status, tracked.attempt = job.status, job.attempt
         run = self.world.runs.get(job.id)
-        if run is not None and (job.status is not JobStatus.RUNNING or run.attempt < job.attempt):
+        if run is not None and (job.status not in BEGUN or run.attempt < job.attempt):
             del self.world.runs[job.id]
-            if was is JobStatus.RUNNING:
+            if was in BEGUN:
                 self._check_run(job, run, now)
-        if job.status is JobStatus.RUNNING:
+        if job.status in BEGUN:
             self.world.runs.setdefault(job.id, Run(job.attempt, now))
         starts = job.attempt - attempt  # each may have ended at once
-        if starts > 0 or job.status is JobStatus.RUNNING:
+        if starts > 0 or (job.status is JobStatus.RUNNING and was not in BEGUN):
             for _ in range(max(1, starts)):
                 self._check_start(tracked, now, stuck)
         elif job.status is JobStatus.FAILED and was in WAITING:
@@ -119,12 +121,12 @@ class Bounds:
 
     def _check_run(self, job: Job, run: Run, now: float) -> None:
         """An attempt is over: no limit was passed, and none struck too early."""
-        world, took = self.world, now - run.began
+        world, took = self.world, now - run.began - run.asked
         reason = None
         if job.error is not None and job.error.attempt == run.attempt:
             reason = job.error.reason
         ends = {"timeout": job.timeout, "stalled": job.stall_timeout}
-        measured = {"timeout": took - run.extended, "stalled": run.silence(now)}
+        measured = {"timeout": took - run.extended, "stalled": run.silence(now - run.asked)}
         for name, limit in ends.items():
             if limit is not None:
                 late = measured[name] > limit + 2 * self.grace + EPSILON
@@ -140,7 +142,7 @@ class Bounds:
 
     def _check_in_time(self, job: Job, run: Run, now: float) -> None:
         limit, due = job.timeout, on_loop(job.deadline_at)
-        over = limit is not None and now - run.began > limit + run.extended + EPSILON
+        over = limit is not None and now - run.began - run.asked > limit + run.extended + EPSILON
         missed = due is not None and now > due + EPSILON
         self.world.require(not over and not missed, "completed late", job.number, over, missed)
 
@@ -166,7 +168,7 @@ class Bounds:
         keys: Counter[tuple[str, str, str | None]] = Counter()
         for tracked in self.live:
             job = tracked.job
-            if job.status is JobStatus.RUNNING:
+            if job.status is JobStatus.RUNNING and job.id not in self.world.asking:
                 types[job.type] += 1
                 if job.concurrency_key is not None:
                     keys[job.type, job.concurrency_key, job.owner] += 1
@@ -191,6 +193,7 @@ class Bounds:
         """Whether all gates of the job's type are open to it."""
         options = self.world.options[job.type]
         running = [t.job for t in self.live if t.job.status is JobStatus.RUNNING]
+        running = [each for each in running if each.id not in self.world.asking]
         alike = [other for other in running if other.type == job.type]
         if options.max_concurrency is not None and len(alike) >= options.max_concurrency:
             return False

@@ -6,6 +6,7 @@ from random import Random
 from typing import Any
 
 from jobrunner import (
+    InvalidAnswer,
     InvalidOption,
     InvalidParams,
     JobCancelled,
@@ -15,6 +16,8 @@ from jobrunner import (
     JobNotFinal,
     JobNotFound,
     JobStatus,
+    NotWaitingForInput,
+    QuestionNotFound,
     QueueFull,
     RunnerStopped,
 )
@@ -24,7 +27,7 @@ from . import hostile, watchers
 from .faults import Injected, InjectedExit
 from .runners import is_hostile_to_params
 from .submits import draw_request, submit
-from .world import CLIENT, WAITING, Wait, World
+from .world import CLIENT, WAITING, FaultyClock, Wait, World
 
 PAUSES = (0, 0, 0, 0, 0.5, 0.5, 1, 1, 2)
 GONE = (JobGone, JobNotFound)
@@ -82,16 +85,46 @@ class Client:
         except (Injected, InjectedExit):
             return  # the note can't be read
         expected = JobStatus.CANCELLED if before in WAITING else before
+        if before is JobStatus.INPUT_REQUIRED:
+            expected = JobStatus.RUNNING  # what it asked is withdrawn at once
         lost = self.world.broken > 0 and after is JobStatus.CANCELLED
         known = kept or handle.view().finished_at is not None  # a handle knows how its job ended
         self.world.require(known and (after is expected or lost), "cancel answers", before, after)
-        if before in (*WAITING, JobStatus.RUNNING):
+        if before in (*WAITING, JobStatus.RUNNING, JobStatus.INPUT_REQUIRED):
             self.world.never_again.setdefault(handle.id, self.world.loop.time())
 
     def _note(self) -> str:
         faults = self.world.faults
         note: Any = hostile.Text(faults.arm("note.str")) if faults.wants("note.str") else "enough"
         return note  # type: ignore[no-any-return]  # that is the point
+
+    async def answer(self) -> None:
+        """Answer a question that may be closed, with something that may not fit."""
+        asking = [job for job in self.world.jobs if job.questions is not None]
+        if not asking:
+            return
+        job = self.random.choice(asking[-4:])
+        assert job.questions is not None
+        number = self.random.randint(1, job.questions.asked + 1)
+        name = self.random.choice((f"q{number}", *job.questions.open))
+        value = self.random.choice((1, 2, 3, "x"))
+        was_open, kept = name in job.questions.open and not job.is_final, self.world.kept(job)
+        try:
+            await self.runner.answer(job.id, name, value)
+        except GONE:
+            self.world.require(not kept, "a kept job is gone for answer", job.number)
+        except InvalidAnswer:
+            self.world.require(value == "x" and was_open, "refused", job.number, name, value)
+        except (NotWaitingForInput, QuestionNotFound):
+            asked = self.world.asking.get(job.id, 0) > 0
+            self.world.require(not was_open or asked, "not waiting", job.number, name)
+        except FaultyClock:
+            pass
+        else:
+            self.world.require(was_open and value != "x", "answered", job.number, name, value)
+            again = (job.id, name) in self.world.answered
+            self.world.require(not again, "answered twice", job.number, name)
+            self.world.answered[job.id, name] = value
 
     async def retry(self) -> None:
         """Run a job again."""
@@ -264,7 +297,7 @@ Operation = Callable[[Client], Awaitable[None]]
 _WEIGHED: dict[Operation, int] = {
     Client.submit: 56, Client.cancel: 14, Client.retry: 6, Client.forget: 6, Client.wait: 8,
     Client.result: 6, Client.follow: 10, Client.follow_all: 3, Client.list: 4, Client.pause: 5,
-    Client.resize: 6, Client.retry_failed: 4,
+    Client.resize: 6, Client.retry_failed: 4, Client.answer: 20,
 }  # fmt: skip
 LEADING_TO: dict[str, Operation] = {
     "client.submit": Client.submit, "client.wait": Client.wait, "client.result": Client.result,

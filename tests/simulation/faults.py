@@ -21,6 +21,9 @@ PLACES: dict[str, tuple[Kind, ...]] = {
     "handler.piece": ("raise", "delay", "cancel"),
     "handler.cleanup": ("raise", "delay", "cancel"),
     "handler.swallow": ("raise", "delay"),
+    "handler.asking": ("cancel",),
+    "handler.notify": ("raise", "delay"),
+    "handler.impatient": ("delay",),
     # in the clock, by who looks at it
     "clock.loop": ("raise",),
     "clock.job": ("raise",),

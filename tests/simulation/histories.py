@@ -42,8 +42,28 @@ class Histories:
             self._check_caps(job)
             self._check_history(job, job.log.read(0).events)
             self._check_told(job)
+            self._check_questions(job, job.log.read(0).events)
         for stream in world.streams:
             self._check_stream(stream)
+
+    def _check_questions(self, job: Job, events: list[Event]) -> None:
+        """Each question is closed once, by who came first, and before the job's end."""
+        require = self.world.require
+        open_: list[str] = []
+        if events[0].seq > 1:
+            return  # the first ones are no longer kept
+        for event in events:
+            name = str(event.data.get("question_id"))
+            if event.type == "question":
+                open_.append(name)
+            elif event.type == "answer":
+                require(name in open_, "closed twice", job.number, name)
+                open_.remove(name)
+                by_user = event.data["by"] == "user"
+                known = self.world.answered.get((job.id, name), event)
+                right = known == event.data["value"] if by_user else known is event
+                require(right, "another answer", job.number, event, known)
+        require(not open_, "open for ever", job.number, open_)
 
     def _check_told(self, job: Job) -> None:
         """Who wants to know of failures knows of each, once, and of nothing else."""
@@ -96,7 +116,9 @@ class Histories:
         legal = status in TRANSITIONS[was] and was is not status
         require(legal, "illegal transition", job.number, was, status)
         before, attempt = one.data.get("attempt", 0), two.data.get("attempt", None)
-        if status is JobStatus.RUNNING:
+        if JobStatus.INPUT_REQUIRED in (was, status):
+            require(attempt in (before, None), "another attempt asks", job.number, attempt)
+        elif status is JobStatus.RUNNING:
             require(attempt == before + 1 <= job.max_attempts, "attempt", job.number, attempt)
             require(two.at >= _due_at(job, one) - EPSILON, "started early", job.number)
         elif status is JobStatus.PENDING:

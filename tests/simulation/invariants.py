@@ -40,11 +40,16 @@ class Invariants:
         require(kept + gone == len(world.jobs), "counts", kept, gone, len(world.jobs))
         require(stats.busy <= max(stats.workers, world.ceiling), "too many run", stats)
         world.ceiling = min(world.ceiling, stats.busy)
-        require(world.active <= stats.busy + stats.stuck, "undeclared handlers", stats)
+        aside = len(world.asking)
+        require(world.active <= stats.busy + stats.stuck + aside, "undeclared handlers", stats)
         require(stats.stuck <= stats.stuck_total, "more stuck than ever", stats)
         self.bounds.look(stats.stuck, stats.paused)
         if not world.broken:
-            require(stats.jobs[JobStatus.RUNNING] == stats.busy, "running and busy", stats)
+            running = stats.jobs[JobStatus.RUNNING]
+            asks = sum(job.status is JobStatus.INPUT_REQUIRED for job in world.jobs)
+            require(asks == stats.jobs[JobStatus.INPUT_REQUIRED], "asking", stats)
+            fits = running - len(world.without_worker()) <= stats.busy <= running + asks
+            require(fits, "running and busy", stats)
             finals = sum(stats.jobs[status] for status in FINAL)
             most = self.retention.max_jobs
             require(most is None or finals <= most, "more final jobs than kept", finals)
@@ -65,9 +70,18 @@ class Invariants:
             if not stream.slow and stream.task is not None and not stream.task.done():
                 behind = stream.last < stream.job.log.last or stream.job.log.closed
                 world.require(not behind, "a stream sleeps", stream.job.number, stream.last)
+        if stats.state == "running" and not stats.paused and free and not world.broken:
+            late = [job.number for job in world.without_worker() if self._is_free(job)]
+            world.require(not late, "answered, and workers are idle", late, stats)
         for wait in world.waits:
             world.require(not wait.over, "a wait sleeps", [job.number for job in wait.jobs])
         self._check_gone()
+
+    def _is_free(self, job: Job) -> bool:
+        """Whether no limit of its type can keep the job from a worker."""
+        options = self.world.options[job.type]
+        free = options.max_concurrency is None and job.concurrency_key is None
+        return free and job.cancel_requested_at is None and not self.world.faults.active
 
     def _check_gone(self) -> None:
         """A job is there until it is pruned or forgotten, and its id is remembered afterwards."""

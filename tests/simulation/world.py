@@ -7,7 +7,8 @@ outside, so that the two can be compared.
 import asyncio
 import itertools
 from collections import Counter, defaultdict
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from random import Random
@@ -81,6 +82,8 @@ class Run:
     began: float
     signs: list[float] = field(default_factory=list)
     extended: float = 0.0
+    asked: float = 0.0
+    """Seconds for which a person was asked, or a worker waited for; no limit counts them."""
 
     def silence(self, end: float) -> float:
         """Return the longest time without a sign of life, until `end`."""
@@ -115,6 +118,10 @@ class World:
         self.options: dict[str, TypeOptions] = {}
         self.runs: dict[str, Run] = {}
         self.entered: dict[str, int] = {}
+        self.asking: dict[str, int] = {}
+        """Jobs whose handlers are asking, and how often at once."""
+        self.answered: dict[tuple[str, str], object] = {}
+        """The answer that a question was given, by job and question."""
         self.active = 0
         self.ceiling = 0
         self.stops: list[float] = []
@@ -225,7 +232,26 @@ class World:
     def sign(self, ctx: JobContext) -> None:
         """Note that a handler says something; call it just before."""
         if (run := self._run(ctx)) is not None:
-            run.signs.append(self.loop.time())
+            run.signs.append(self.loop.time() - run.asked)
+
+    def without_worker(self) -> list[Job]:
+        """Return the running jobs whose handlers may be waiting for a worker."""
+        return [j for j in self.jobs if j.id in self.asking and j.status is JobStatus.RUNNING]
+
+    @contextmanager
+    def asks(self, ctx: JobContext) -> Iterator[None]:
+        """A handler asks: the time that this takes is nobody's."""
+        run, began = self._run(ctx), self.loop.time()
+        self.asking[ctx.job_id] = self.asking.get(ctx.job_id, 0) + 1
+        try:
+            yield
+        finally:
+            self.asking[ctx.job_id] -= 1
+            if not self.asking[ctx.job_id]:
+                del self.asking[ctx.job_id]
+            if run is not None:
+                run.asked += self.loop.time() - began
+                run.signs.append(self.loop.time() - run.asked)
 
     def extended(self, ctx: JobContext, seconds: float) -> None:
         """Note that a handler gets more time; call it just before."""
