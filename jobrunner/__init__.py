@@ -5,6 +5,7 @@ from .batch_views import BatchView
 from .commands import CommandResult
 from .context import JobContext
 from .errors import (
+    AttemptEnded,
     BatchGone,
     BatchNotFound,
     CommandFailed,
@@ -43,6 +44,7 @@ from .errors import (
     ServerProblem,
     ServerUnreachable,
     SeveralWorkers,
+    TooDeeplyNested,
     UnknownJobType,
     UsageError,
     WebhookRejected,
@@ -56,12 +58,14 @@ from .lookup import Stats
 from .questions import Question
 from .retry import RetryPolicy
 from .runner import JobRunner
+from .subjobs import SubJob
 from .views import JobPage, JobView, QuestionView, Waited
 from .webhooks import DeliveryView, Webhooks
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "AttemptEnded",
     "BatchGone",
     "BatchHandle",
     "BatchItem",
@@ -118,6 +122,8 @@ __all__ = [
     "ServerUnreachable",
     "SeveralWorkers",
     "Stats",
+    "SubJob",
+    "TooDeeplyNested",
     "UnknownJobType",
     "UsageError",
     "Waited",

@@ -119,7 +119,7 @@ class Attempt:
         if self.stop == "stalled":
             return f"stalled: no sign of life for {self.job.stall_timeout:g} s"
         if self.stop == "deadline":
-            return f"missed its deadline of {self.job.deadline:g} s"
+            return deadline_missed(self.job)
         return "cancelled" if self.stop == "cancel" else "the runner is shutting down"
 
     def stack(self) -> str:
@@ -138,6 +138,14 @@ class Attempt:
                 frames.append((frame, frame.f_lineno))
             awaited = next((a for a in _awaits_of(awaited) if a), None)
         return clip("".join(StackSummary.extract(iter(frames)).format()), 65_536)
+
+
+def deadline_missed(job: Job) -> str:
+    """Say that a job has missed its deadline, and whose that was."""
+    if job.deadline is None:
+        return "missed the deadline of its parent"
+    own = f"missed its deadline of {job.deadline:g} s"
+    return own if job.parent_id is None else f"{own}, or its parent's"
 
 
 def _awaits_of(awaited: Any) -> list[Any]:

@@ -21,8 +21,10 @@ from .errors import (
 )
 from .fingerprints import fingerprint
 from .handlers import Handler
+from .heritage import Heritage
 from .jobs import Job
 from .limits import check_count, check_seconds
+from .subjobs import SubJobs
 from .submission import Intake, duplicate, set_key
 from .submit_options import Checked, Fields, SubmitOptions, check_submit
 
@@ -53,6 +55,7 @@ class BatchIntake(Intake):
         params: Iterable[Mapping[str, Any]],
         options: SubmitOptions,
         max_in_flight: int | None,
+        parent: SubJobs | None = None,
     ) -> tuple[Batch, BatchOutcome]:
         """Return the batch that the request asks for, when there is room for all of it.
 
@@ -64,11 +67,12 @@ class BatchIntake(Intake):
         if max_in_flight is not None:
             check_count("max_in_flight", max_in_flight)
         checked = self._checked(handler, options)
+        self._heritage(checked, parent)
         items = await self._items(handler, self._counted(params), checked)
         self._check_size(handler, items)
 
         def accept(*, behind: bool = False) -> tuple[Batch, BatchOutcome]:
-            return self._accept_many(handler, items, options, max_in_flight, behind=behind)
+            return self._accept_many(handler, items, options, max_in_flight, behind, parent)
 
         try:
             return accept(behind=handler.name in self._lines)
@@ -166,17 +170,18 @@ class BatchIntake(Intake):
         items: Sequence[Item],
         options: SubmitOptions,
         max_in_flight: int | None,
-        *,
         behind: bool,
+        parent: SubJobs | None,
     ) -> tuple[Batch, BatchOutcome]:
         """Take all of the jobs in; whatever is raised, none of them is."""
         self._check_open()
         checked = self._checked(handler, options)
+        heritage = self._heritage(checked, parent)
         key, owner = checked.fields.get("idempotency_key"), checked.fields.get("owner")
         request = b"" if key is None else _fingerprint(handler.name, items)
         if key is not None and (known := self._known_batch(key, owner, request)) is not None:
             return known, "replayed"
-        rivals = self._rivals_of(handler, items, checked)
+        rivals = self._rivals_of(handler, items, checked, heritage)
         full = self._is_full(handler, less=rivals, more=len(items), size=_size(items))
         if items and (full or (behind and not rivals)):
             raise self._no_room(handler, items)
@@ -197,16 +202,15 @@ class BatchIntake(Intake):
         self._store.add_batch(batch)
         for job in jobs:
             job.batch = batch
-            self._add(job, checked)
+            self._add(job, checked, heritage)
         return batch, "created"
 
-    def _add(self, job: Job, checked: Checked) -> None:
+    def _add(self, job: Job, checked: Checked, heritage: Heritage) -> None:
         if checked.on_duplicate == "replace" and (key := job.concurrency_key) is not None:
-            for rival in list(self._store.live_with_key(job.type, key, job.owner).values()):
+            for rival in list(self._alike(job.type, key, job.owner, heritage).values()):
                 self._control.cancel(rival, "superseded")
         self._store.add(job, {"status": job.status, "attempt": 0})
-        self._control.set_alarms(job, expires=checked.expires, delay=checked.delay)
-        self._queue.put(job, delay=checked.delay)
+        self._enqueue(job, checked, heritage)
 
     def _one(self, handler: Handler, item: Item, fields: Fields, batch_id: str, now: float) -> Job:
         own = fields | {
@@ -226,7 +230,9 @@ class BatchIntake(Intake):
             )
         return batch
 
-    def _rivals_of(self, handler: Handler, items: Sequence[Item], checked: Checked) -> list[Job]:
+    def _rivals_of(
+        self, handler: Handler, items: Sequence[Item], checked: Checked, heritage: Heritage
+    ) -> list[Job]:
         """Return the live jobs that will be replaced.
 
         Raises:
@@ -238,7 +244,7 @@ class BatchIntake(Intake):
         for index, item in enumerate(items):
             if (key := item.concurrency_key) is None:
                 continue
-            rivals = list(self._store.live_with_key(handler.name, key, owner).values())
+            rivals = list(self._alike(handler.name, key, owner, heritage).values())
             if rivals and checked.on_duplicate == "reject":
                 raise DuplicateJob(f"params {index}: {duplicate(rivals[-1])}", job_id=rivals[-1].id)
             if key in found and checked.on_duplicate == "reject":

@@ -10,6 +10,7 @@ from .batch_views import BatchView, batch_view
 from .batches import Batch
 from .control import clip_note
 from .handlers import Function
+from .jobs import CancelReason
 from .steering import Steering
 from .submit_options import SubmitOptions
 from .webhooks import needed
@@ -133,7 +134,9 @@ class Batching(Steering):
             left = so_far * (batch.total - batch.ended) / batch.ended
         return max(1.0, min(60.0, left))
 
-    async def cancel_batch(self, batch_id: str, note: str | None = None) -> BatchView:
+    async def cancel_batch(
+        self, batch_id: str, note: str | None = None, *, reason: CancelReason = "user"
+    ) -> BatchView:
         """Ask all jobs of a batch to stop, each as `cancel` would, and return it as it stands then.
 
         Those that wait are cancelled when this returns. Twice is the same as once.
@@ -148,7 +151,7 @@ class Batching(Steering):
         asked = 0
         for job_id in batch.job_ids:
             if (job := self._store.live_job(job_id)) is not None:
-                self._control.cancel(job, "user", note)
+                self._control.cancel(job, reason, note)
                 if (asked := asked + 1) % TURN == 0:
                     await asyncio.sleep(0)
         return batch_view(batch)

@@ -21,8 +21,10 @@ from .inbox import Inbox
 from .jobs import Job, Step, report
 from .limits import check_seconds
 from .output import Lines, OnOutput, StreamName
+from .parents import Parent
 from .questions import Question
 from .redaction import redact
+from .subjobs import Kin, SubJobs
 from .wording import clip, describe
 
 Record: TypeAlias = Callable[[Job, EventType, Mapping[str, Any]], None]
@@ -51,9 +53,10 @@ class Desk:
         aside: Returns what gives the worker of an attempt back while it is entered, as it waits
             for somebody; None where there are no workers.
         ask: Asks a person; likewise.
+        kin: Takes sub-jobs in; None where there is no runner.
     """
 
-    __slots__ = ("aside", "ask", "extend", "loop", "record")
+    __slots__ = ("aside", "ask", "extend", "kin", "loop", "record")
 
     def __init__(
         self,
@@ -63,12 +66,14 @@ class Desk:
         extend: Callable[[Job, float], None],
         aside: "StandAside | None" = None,
         ask: "Ask | None" = None,
+        kin: Kin | None = None,
     ) -> None:
         self.loop = loop
         self.record = record
         self.extend = extend
         self.aside = aside
         self.ask = ask
+        self.kin = kin
 
 
 class StandAside(Protocol):
@@ -101,7 +106,7 @@ class Ask(Protocol):
         ...
 
 
-class JobContext:
+class JobContext(Parent):
     """The running job, as its handler sees it.
 
     A handler gets it by annotating a parameter with this class. It is made for one attempt; once
@@ -117,6 +122,7 @@ class JobContext:
         self._inbox = inbox or Inbox(desk.loop)
         self._attempt = job.attempt
         self._cancel_requested = False
+        self._calls = self._subjobs = None
 
     @property
     def job_id(self) -> str:
@@ -431,10 +437,24 @@ class JobContext:
     def _request_stop(self) -> None:
         """Tell the handler that this attempt is to stop; for the worker only."""
         self._cancel_requested = True
+        self._stop_subjobs()
 
     def _close(self) -> None:
         """Take what threads have on the way, and nothing after; for the worker only."""
         self._inbox.close()
+        if self._subjobs is not None:
+            self._stop_subjobs()
+
+    def _make_subjobs(self) -> SubJobs:
+        def say(percent: float, message: str, step: Step) -> None:
+            self._do(lambda: self._set_progress(percent, message, step))
+
+        made = SubJobs(self._job, self._desk.kin, aside=lambda: stand_aside(self), say=say)
+        made.open = not (self._cancel_requested or self._inbox.closed)
+        return made
+
+    def _loop(self) -> asyncio.AbstractEventLoop:
+        return self._desk.loop
 
 
 def stand_aside(

@@ -1,8 +1,10 @@
 """What ends a job from outside: somebody's wish, its expiry, its deadline."""
 
+import math
 from collections.abc import Callable
 
 from . import jobs
+from .attempt import deadline_missed
 from .endings import Endings
 from .jobs import CancelReason, FailureReason, Job, JobError
 from .store import JobStore
@@ -13,6 +15,8 @@ from .worker import Workers
 
 MAX_NOTE = 1_000
 """Characters of what a canceller says."""
+TURN = 500
+"""Sub-jobs that are cancelled before others have a turn."""
 
 
 class Control:
@@ -45,8 +49,9 @@ class Control:
         """End the job, or ask the attempt that runs to end; one that has ended stays as it is."""
         if job.is_final:
             return
-        note = clip_note(note)
-        now = self._now()
+        self._cancel(job, reason, clip_note(note), self._now())
+
+    def _cancel(self, job: Job, reason: CancelReason, note: str | None, now: float) -> None:
         first = jobs.request_cancel(job, now, reason, note)
         attempt = self._workers.attempts.get(job.id)
         if attempt is None:
@@ -55,20 +60,40 @@ class Control:
             self._store.save(job, "status", stop_fields(job), at=now)
             self._workers.stop(attempt, "cancel")
 
-    def set_alarms(self, job: Job, *, expires: float | None, delay: float) -> None:
+    def cancel_children(self, parent: Job) -> None:
+        """Cancel the live sub-jobs of a job that goes on no longer: those that run, in this step.
+
+        Of those that wait, some thousands take longer than others should wait; none of them is
+        begun meanwhile for longer than a moment.
+        """
+        if not (children := self._store.children(parent.id)):
+            return
+        attempts, note = self._workers.attempts, f"its parent {parent.id} goes on no longer"
+        waiting = [job for job in children.values() if job.id not in attempts]
+        for job in [job for job in children.values() if job.id in attempts] + waiting[:TURN]:
+            self._cancel(job, "parent", note, self._endings.time(job))
+        if len(waiting) > TURN:
+            self._timers.after(0.0, lambda: self.cancel_children(parent))
+
+    def set_alarms(
+        self, job: Job, *, expires: float | None, delay: float, due_by: float = math.inf
+    ) -> None:
         """Have the job ended when it expires, and when its deadline is over.
 
         Args:
             expires: Seconds for which it may wait for its start; None for ever.
             delay: Seconds before it may start; both limits begin then.
+            due_by: When its parent has to have ended, on the loop's clock.
         """
-        if expires is None and job.deadline is None:
+        if expires is None and job.deadline is None and due_by == math.inf:
             return
         now, alarms = self._timers.now() + delay, []
         if expires is not None:
             alarms.append(self._timers.at(now + expires, lambda: self._expire(job)))
         if job.deadline is not None:
-            job.due_by = now + job.deadline
+            due_by = min(due_by, now + job.deadline)
+        if due_by < math.inf:
+            job.due_by = due_by
             alarms.append(self._timers.at(job.due_by, lambda: self._miss_deadline(job)))
         job.alarms = tuple(alarms)
 
@@ -81,7 +106,7 @@ class Control:
         if attempt is not None:
             self._workers.stop(attempt, "deadline")
         else:
-            self._end(job, "deadline", f"missed its deadline of {job.deadline:g} s")
+            self._end(job, "deadline", deadline_missed(job))
 
     def _end(self, job: Job, reason: FailureReason, detail: str) -> None:
         self._endings.end_waiting(job, JobError.from_limit(reason, detail, attempt=job.attempt))

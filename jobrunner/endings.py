@@ -22,6 +22,7 @@ class Endings:
         timers: Where the job's expiry and deadline are.
         now: The current time in unix seconds.
         failed: Called with each job that has failed for good.
+        orphaned: Called with each job that has ended without a result; its sub-jobs end with it.
     """
 
     def __init__(
@@ -32,12 +33,14 @@ class Endings:
         timers: Timers,
         now: Callable[[], float],
         failed: Callable[[Job], None],
+        orphaned: Callable[[Job], None],
     ) -> None:
         self._store = store
         self._queue = queue
         self._timers = timers
         self._now = now
         self._failed = failed
+        self._orphaned = orphaned
 
     def complete(self, job: Job, result: bytes) -> None:
         """The handler returned."""
@@ -56,9 +59,9 @@ class Endings:
     def end_waiting(self, job: Job, error: JobError | None = None) -> None:
         """End a job that no worker holds: cancelled, or failed with an error."""
         if error is None:
-            self._cancel(job, None, self._time(job))
+            self._cancel(job, None, self.time(job))
         else:
-            self._fail(job, error, self._time(job))
+            self._fail(job, error, self.time(job))
         self._queue.leave(job)  # a worker that has just died may have taken it
         self._queue.discard(job)
 
@@ -67,16 +70,18 @@ class Endings:
         logger.critical("job %s is lost: %s", job.id, detail)
         self._queue.leave(job)
         error = JobError.from_limit("lost", detail, attempt=job.attempt)
-        self._fail(job, error, self._time(job))
+        self._fail(job, error, self.time(job))
 
     def _fail(self, job: Job, error: JobError, now: float) -> None:
         jobs.fail(job, now, error)
         self._save(job, now)
+        self._orphaned(job)
         self._failed(job)
 
     def _cancel(self, job: Job, error: JobError | None, now: float) -> None:
         jobs.cancel(job, now, error)
         self._save(job, now)
+        self._orphaned(job)
 
     def _save(self, job: Job, now: float) -> None:
         for alarm in job.alarms:
@@ -85,7 +90,7 @@ class Endings:
         data = {"status": job.status, "error": error_fields(job.error)}
         self._store.save(job, "done", data, at=now)
 
-    def _time(self, job: Job) -> float:
+    def time(self, job: Job) -> float:
         """Return unix seconds, where nobody else would end the job if the clock failed (T17)."""
         try:
             return self._now()

@@ -10,6 +10,7 @@
     │   ├── IllegalTransition         illegal-transition
     │   ├── ForkedRunner              forked-runner
     │   ├── SeveralWorkers            several-workers
+    │   ├── AttemptEnded              attempt-ended
     │   ├── RunnerNotStarted          runner-not-started
     │   └── RunnerStopped             shutting-down
     ├── RequestError                  what was asked can't be done
@@ -29,6 +30,7 @@
     │   ├── NotWaitingForInput        not-waiting-for-input
     │   ├── InvalidAnswer             invalid-answer
     │   ├── JobNotFinal               job-not-final
+    │   ├── TooDeeplyNested           too-deeply-nested
     │   └── JobNotRetryable           job-not-retryable
     ├── JobUnsuccessful               raised by `result()`: the job ended without a value
     │   ├── JobFailed                 job-failed
@@ -122,6 +124,12 @@ class SeveralWorkers(UsageError, RuntimeError):
     """The server has several worker processes, and a runner has its jobs in one."""
 
     code = "several-workers"
+
+
+class AttemptEnded(UsageError, RuntimeError):
+    """A handler submits sub-jobs after its attempt has ended, or was asked to stop."""
+
+    code = "attempt-ended"
 
 
 class RunnerNotStarted(UsageError, RuntimeError):
@@ -273,6 +281,12 @@ class JobNotFinal(RequestError):
     code = "job-not-final"
 
 
+class TooDeeplyNested(RequestError):
+    """Sub-jobs have sub-jobs, over more generations than may be."""
+
+    code = "too-deeply-nested"
+
+
 class JobNotRetryable(RequestError):
     """The job can't be run again from what is kept of it."""
 
@@ -284,16 +298,18 @@ class JobUnsuccessful(JobRunnerError):
 
     code = "job-unsuccessful"
 
-    def __init__(self, message: str, *, job_id: str, reason: str) -> None:
+    def __init__(self, message: str, *, job_id: str, reason: str, retryable: bool = True) -> None:
         super().__init__(message)
         self.job_id = job_id
         self.reason = reason
+        self.retryable = retryable
 
 
 class JobFailed(JobUnsuccessful):
     """The job failed.
 
-    `reason` says how: `error`, `timeout`, `stuck`, ...
+    `reason` says how: `error`, `timeout`, `stuck`, ...; `retryable` whether it could succeed if it
+    were run again. A handler that lets it out is tried again only then.
     """
 
     code = "job-failed"
@@ -302,7 +318,7 @@ class JobFailed(JobUnsuccessful):
 class JobCancelled(JobUnsuccessful):
     """The job was cancelled.
 
-    `reason` says by whom: `user`, `shutdown`, ...
+    `reason` says by whom: `user`, `shutdown`, ... A handler that lets it out isn't tried again.
     """
 
     code = "job-cancelled"

@@ -14,19 +14,20 @@ class Inbox:
     A call from the loop's own thread is carried out at once.
     """
 
-    __slots__ = ("_calls", "_changed", "_closed", "_loop", "_thread")
+    __slots__ = ("_calls", "_changed", "_loop", "_thread", "closed")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._thread = threading.get_ident()
         self._calls: list[Callable[[], None]] = []
         self._changed: threading.Condition | None = None
-        self._closed = False
+        self.closed = False
+        """Whether nothing is carried out any more."""
 
     def do(self, call: Callable[[], None]) -> None:
         """Carry `call` out in the loop; after `close` it has no effect."""
         if threading.get_ident() == self._thread:
-            if not self._closed:
+            if not self.closed:
                 call()
         else:
             self._put(call)
@@ -35,7 +36,7 @@ class Inbox:
         """Carry out what is on the way, and nothing after; from the loop's thread."""
         if self._changed is not None:
             self._take()
-        self._closed = True
+        self.closed = True
         if self._changed is not None:  # made by now; who makes it later sees that it is closed
             with self._changed:
                 self._changed.notify_all()
@@ -43,9 +44,9 @@ class Inbox:
     def _put(self, call: Callable[[], None]) -> None:
         changed = self._condition()
         with changed:
-            while len(self._calls) >= MAX_ON_THE_WAY and not self._closed:
+            while len(self._calls) >= MAX_ON_THE_WAY and not self.closed:
                 changed.wait()
-            if self._closed:
+            if self.closed:
                 return
             self._calls.append(call)
             if len(self._calls) == 1:
@@ -64,7 +65,7 @@ class Inbox:
             self._calls.clear()
             self._changed.notify_all()
         for call in calls:
-            if not self._closed:
+            if not self.closed:
                 call()
 
 

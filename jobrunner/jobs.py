@@ -219,6 +219,8 @@ class Job:
     """What strikes over all attempts: its expiry and its deadline."""
     begun: float | None = None
     """When the first attempt started, on the loop's clock."""
+    due: float = 0.0
+    """When it became due, on the loop's clock; the queue's own, which makes its rank of it."""
     due_by: float = math.inf
     """End of its deadline, on the loop's clock."""
 

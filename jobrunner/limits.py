@@ -69,6 +69,8 @@ class Limits:
     """An answer to one."""
     max_batch: int = 10_000
     """Jobs of one batch."""
+    max_depth: int = 20
+    """Generations of sub-jobs that are live at once: a sub-job of a sub-job is the second."""
     max_feed: int = 10_000
     """Events kept of all jobs together, for readers of the runner's log."""
 

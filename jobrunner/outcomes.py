@@ -24,6 +24,10 @@ from .views import error_fields, iso
 logger = logging.getLogger("jobrunner.outcomes")
 
 
+MAX_LEFT = 20
+"""Sub-jobs that are named which go on without their parent."""
+
+
 class Outcomes:
     """Settles attempts, each once.
 
@@ -79,8 +83,19 @@ class Outcomes:
             described = JobError.from_exception(error, attempt=job.attempt, reason=reason)
             self._endings.fail(job, described)
         else:
+            if attempt.context._subjobs is not None:
+                self._note_left(job)
             attempt.release()
             self._endings.complete(job, result)
+
+    def _note_left(self, job: Job) -> None:
+        """Say in the log of a job that completes which sub-jobs it leaves running."""
+        children = self._store.children(job.id).values()
+        left = [child.id for child in children if child.cancel_requested_at is None]
+        if left:
+            data = {"text": f"sub-jobs that go on without their parent: {len(left)}",
+                    "fields": {"job_ids": left[:MAX_LEFT]}}  # fmt: skip
+            self._store.save(job, "log", data, at=self._endings.time(job))
 
     def _note_missed_limit(self, attempt: Attempt) -> None:
         """It may have blocked the loop, and so its own timers."""

@@ -27,7 +27,9 @@ _FORMAT = 2
 OVERHEAD = 200
 """Bytes that a final job costs beside its packed record: its id, and its place in each table."""
 
-_LIVE_ONLY = {"arguments", "batch", "context", "questions", "timer", "alarms", "begun", "due_by"}
+_LIVE_ONLY = {
+    "arguments", "batch", "context", "questions", "timer", "alarms", "begun", "due", "due_by"
+}  # fmt: skip
 """Fields of no use once a job has ended; unpacked, they are at their defaults."""
 _DERIVED = {"id", "log", "status", "listed_as", "updated_at"}
 _KEPT = [

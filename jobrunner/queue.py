@@ -2,13 +2,17 @@
 
 Order is by rank, and a rank is a time: the moment a job became due, moved earlier by `AGEING`
 seconds for each point of priority. So a job of priority 1 goes before all of priority 0 that
-became due up to a minute before it, and behind those that have waited longer: whatever keeps
+became due up to a minute before it, and parent_due those that have waited longer: whatever keeps
 coming, a job of priority p is overtaken by jobs of priority q for (q - p) minutes at most, and
 none starves (Q4). A rank never changes, so those that come in order need no sorting; a heap has
 those that overtake.
+
+Who stood aside goes on in the rank that it had, and its sub-jobs go just before it: what was begun
+is brought to its end before the next is begun, or all that wait would stand aside together.
 """
 
 import heapq
+import math
 from collections import deque
 from collections.abc import Callable
 
@@ -65,19 +69,25 @@ class JobQueue:
         """Whether `take` gives out nothing for now."""
         return self._paused
 
-    def put(self, job: Job, *, delay: float = 0.0) -> None:
-        """Add a job that is due after `delay` seconds."""
-        due = self._timers.now() + delay
+    def put(self, job: Job, *, delay: float = 0.0, parent_due: float | None = None) -> None:
+        """Add a job that is due after `delay` seconds.
+
+        Args:
+            parent_due: When its parent became due, if it goes where that went: just before it.
+        """
+        if parent_due is None or delay > 0.0:
+            due = self._timers.now() + delay
+        else:
+            due = math.nextafter(parent_due, -math.inf)
+        job.due = due
         if delay > 0.0:
             job.timer = self._timers.at(due, lambda: self._put_ready(job, due))
         else:
             self._put_ready(job, due)
 
     def put_back(self, resumption: Resumption) -> None:
-        """Add an attempt that waits for a worker again; it goes before all that came due later."""
-        begun = resumption.job.begun
-        assert begun is not None, "what stood aside has begun"
-        self._put_ready(resumption, begun)
+        """Add an attempt that waits for a worker again; it goes where it went before."""
+        self._put_ready(resumption, resumption.job.due)
 
     def _put_ready(self, job: Queued, due: float) -> None:
         job.timer = None

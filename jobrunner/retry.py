@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
 
-from .errors import InvalidOption, PermanentError, RetryableError
+from .errors import InvalidOption, JobUnsuccessful, PermanentError, RetryableError
 from .http_errors import may_pass, wait_of
 from .limits import LONGEST
 from .wording import class_name, traceback_text
@@ -97,7 +97,7 @@ class RetryPolicy:
         answer = self._ask(error)
         if answer is not None:
             return answer
-        return _is_one_of(error, self.retry_on) and may_pass(error)
+        return _is_one_of(error, self.retry_on) and may_pass(error) and not _settled(error)
 
     def delay(
         self,
@@ -235,6 +235,16 @@ def _told(error: BaseException) -> float:
     except BaseException:  # anybody's object or header; the guard's own path may not fail (T1, T13)
         return 0.0
     return told if math.isfinite(told) else 0.0
+
+
+def _settled(error: BaseException) -> bool:
+    """Whether a sub-job ended for good: refused, or cancelled by somebody."""
+    if not _is_one_of(error, (JobUnsuccessful,)):
+        return False
+    try:
+        return error.retryable is False  # type: ignore[attr-defined]  # it is one
+    except BaseException:  # anybody's subclass (T1)
+        return False
 
 
 def _is_one_of(error: BaseException, classes: tuple[type[BaseException], ...]) -> bool:

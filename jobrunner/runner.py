@@ -26,6 +26,7 @@ from .job_types import JobTypes
 from .jobs import Job, JobError
 from .limits import Limits, Retention, check_count, check_seconds
 from .lookup import Lookup, State
+from .nesting import Nesting
 from .options import OnFailure
 from .outcomes import Outcomes
 from .pool import WorkerPool
@@ -47,7 +48,7 @@ logger = logging.getLogger("jobrunner.runner")
 T = TypeVar("T")
 
 
-class JobRunner(JobTypes, Tooling):
+class JobRunner(JobTypes, Tooling, Nesting):
     """Runs jobs in this process: an asyncio queue, a pool of workers, and everything in memory.
 
     Use it as an async context manager, or give `lifespan` to the app that embeds it. Leaving it
@@ -117,15 +118,12 @@ class JobRunner(JobTypes, Tooling):
         self._failures = Failures(threads)
         self._engines = Engines(threads, max_idle=check_count("workers", workers))
         self._endings = Endings(
-            store=store, queue=self._queue, timers=self._timers, now=now, failed=self._failed
-        )
+            store=store, queue=self._queue, timers=self._timers, now=now, failed=self._failed,
+            orphaned=self._orphaned,
+        )  # fmt: skip
         tokens = Tokens(seed)
         self._asking = Asking(
-            store=store,
-            timers=self._timers,
-            now=now,
-            limits=self.limits,
-            tokens=tokens,
+            store=store, timers=self._timers, now=now, limits=self.limits, tokens=tokens
         )
         outcomes = Outcomes(
             queue=self._queue,
@@ -151,6 +149,8 @@ class JobRunner(JobTypes, Tooling):
             max_stuck=self.limits.max_stuck,
             max_aside=self.limits.max_aside,
             watchdog=check_seconds("watchdog", watchdog),
+            kin=self,
+            orphan=self._orphaned,
         )
         self._control = Control(
             store=store, workers=self._workers, endings=self._endings, timers=self._timers, now=now
@@ -341,7 +341,8 @@ class JobRunner(JobTypes, Tooling):
         waiting = list(self._store.live())
         for job in waiting:
             ended = JobError.from_limit("shutdown", _SHUTDOWN, attempt=job.attempt)
-            self._endings.end_waiting(job, ended)
+            if not job.is_final:  # its parent has ended before it
+                self._endings.end_waiting(job, ended)
         if waiting or self._workers.stuck:
             logger.warning("stopped: %d jobs had not ended and failed, %d handlers are stuck",
                            len(waiting), len(self._workers.stuck))  # fmt: skip

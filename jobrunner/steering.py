@@ -9,7 +9,7 @@ from .deliveries import DeliveryView
 from .errors import DeliveryNotFound, InvalidOption, JobNotFinal, QueueFull, RequestError
 from .handlers import Function, Handlers
 from .handles import JobHandle
-from .jobs import CancelReason, JobStatus
+from .jobs import CancelReason, Job, JobStatus
 from .limits import check_count
 from .lookup import State, Stats
 from .pool import WorkerPool
@@ -121,7 +121,8 @@ class Steering(Answering):
         """Run the failed jobs again, each as `retry` would, the newest first.
 
         Left out are those that were run again already, those that can't be, as their params held
-        secrets, and what is more than the queue has room for: a second call goes on from there.
+        secrets, sub-jobs of failed jobs, which have new ones, and what is more than the queue has
+        room for: a second call goes on from there.
 
         Args:
             type: Only jobs of this type.
@@ -138,7 +139,7 @@ class Steering(Answering):
         while True:
             page = self.page(status=JobStatus.FAILED, type=name, owner=owner, cursor=cursor)
             for job in page.jobs:
-                if not self._store.retried(job.id):
+                if not self._store.retried(job.id) and not self._parent_failed(job):
                     try:
                         handles.append(await self.retry(job.id))
                     except QueueFull:
@@ -150,6 +151,15 @@ class Steering(Answering):
             if (cursor := page.next_cursor) is None:
                 return handles
             await asyncio.sleep(0)  # each page costs some milliseconds
+
+    def _parent_failed(self, job: Job) -> bool:
+        """Whether it is a sub-job of a job that can be run again itself."""
+        try:
+            return job.parent_id is not None and (
+                self._store.get(job.parent_id).status is JobStatus.FAILED
+            )
+        except RequestError:  # the parent is no longer kept
+            return False
 
     async def forget(self, job_id: str) -> None:
         """Remove a final job now; its id answers "gone" from then on.

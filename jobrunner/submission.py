@@ -23,12 +23,14 @@ from .errors import (
 from .events import EventLog
 from .handlers import Handler
 from .handles import Outcome
+from .heritage import NO_HERITAGE, Heritage, ended_with_parent, inherit
 from .jobs import Job, JobStatus
 from .limits import Limits, check_seconds
 from .queue import JobQueue
 from .redaction import MASK
 from .retry import RetryPolicy
 from .store import JobStore
+from .subjobs import SubJobs
 from .submit_options import Checked, Fields, SubmitOptions, check_name, check_submit
 from .wording import describe
 
@@ -93,7 +95,11 @@ class Intake:
         self._lines: dict[str, _Line] = {}
 
     async def take(
-        self, handler: Handler, params: Mapping[str, Any], options: SubmitOptions
+        self,
+        handler: Handler,
+        params: Mapping[str, Any],
+        options: SubmitOptions,
+        parent: SubJobs | None = None,
     ) -> tuple[Job, Outcome]:
         """Return the job that the request asks for, when there is room for it.
 
@@ -106,7 +112,8 @@ class Intake:
         max_wait = options.get("max_wait", 0.0)
         max_wait = max_wait and check_seconds("max_wait", max_wait)
         try:
-            return self.accept(handler, params, options, behind=handler.name in self._lines)
+            behind = handler.name in self._lines
+            return self.accept(handler, params, options, behind=behind, parent=parent)
         except QueueFull:
             if max_wait == 0.0:
                 raise
@@ -115,7 +122,7 @@ class Intake:
                 while self._is_full(handler):
                     await self._store.feed.wait(self._store.feed.last)
                     self._check_open()
-                return self.accept(handler, params, options)
+                return self.accept(handler, params, options, parent=parent)
         except TimeoutError:
             if not limit.expired():  # it is a validator's own
                 raise
@@ -142,12 +149,14 @@ class Intake:
         *,
         retry_of: str | None = None,
         behind: bool = False,
+        parent: SubJobs | None = None,
     ) -> tuple[Job, Outcome]:
         """Return the job that the request asks for, and how it came about.
 
         Args:
             retry_of: The final job that is run again.
             behind: Whether others wait for the place that it would take.
+            parent: The attempt that it is a sub-job of.
 
         Raises:
             InvalidOption: An option has a value that it can't have.
@@ -159,12 +168,14 @@ class Intake:
         """
         now = self._now()
         checked = check_submit(options, handler.options, self._timeout, self._limits, now)
+        heritage = self._heritage(checked, parent)
         key, owner = checked.fields.get("idempotency_key"), checked.fields.get("owner")
         arguments, raw, whole = self._validate(handler, params, keyed=key is not None)
         if key is not None and (known := self._known(key, owner, handler, whole)) is not None:
+            heritage.check(known)
             return known, "replayed"
         set_key(checked.fields, handler, arguments)
-        rivals = self._rivals(checked, handler)
+        rivals = self._rivals(checked, handler, heritage)
         if checked.on_duplicate == "join" and (joined := _going_on(rivals)) is not None:
             if key is not None:
                 self._store.join(key, joined, whole)
@@ -181,9 +192,20 @@ class Intake:
         self._store.add(job, {"status": job.status, "attempt": 0})
         if key is not None and whole != raw:
             self._store.join(key, job, whole)
-        self._control.set_alarms(job, expires=checked.expires, delay=checked.delay)
-        self._queue.put(job, delay=checked.delay)
+        self._enqueue(job, checked, heritage)
         return job, outcome
+
+    def _heritage(self, checked: Checked, parent: SubJobs | None) -> Heritage:
+        """Return what a job has from its parent, and note it in its fields."""
+        if parent is None:
+            return NO_HERITAGE
+        return inherit(checked.fields, parent, self._store, most=self._limits.max_depth)
+
+    def _enqueue(self, job: Job, checked: Checked, heritage: Heritage) -> None:
+        """Have a job that is in the store ended in time, and begun in its turn."""
+        expires, delay = checked.expires, checked.delay
+        self._control.set_alarms(job, expires=expires, delay=delay, due_by=heritage.due_by)
+        self._queue.put(job, delay=delay, parent_due=heritage.due)
 
     def _job(
         self,
@@ -240,6 +262,8 @@ class Intake:
 
     def _known(self, key: str, owner: str | None, handler: Handler, request: bytes) -> Job | None:
         job = self._store.by_key(key, owner)
+        if job is not None and ended_with_parent(job):
+            return None
         if job is not None and not self._store.is_request(key, job, handler.name, request):
             raise IdempotencyKeyReused(
                 f"the idempotency key {key!r} came before, with another type or other params, "
@@ -252,10 +276,17 @@ class Intake:
             )
         return job
 
-    def _rivals(self, checked: Checked, handler: Handler) -> dict[str, Job]:
+    def _rivals(self, checked: Checked, handler: Handler, heritage: Heritage) -> dict[str, Job]:
         """Return its owner's live jobs with the same concurrency key, in order of submission."""
         key, owner = checked.fields.get("concurrency_key"), checked.fields.get("owner")
-        return {} if key is None else self._store.live_with_key(handler.name, key, owner)
+        return {} if key is None else self._alike(handler.name, key, owner, heritage)
+
+    def _alike(self, type: str, key: str, owner: str | None, heritage: Heritage) -> dict[str, Job]:
+        """Return the live jobs with a key, but for those above, which would wait for themselves."""
+        alike = self._store.live_with_key(type, key, owner)
+        if heritage.above.isdisjoint(alike):
+            return alike
+        return {job_id: job for job_id, job in alike.items() if job_id not in heritage.above}
 
     def _is_full(
         self, handler: Handler, *, less: Sequence[Job] = (), more: int = 1, size: int = 1

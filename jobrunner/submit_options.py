@@ -73,6 +73,7 @@ class Fields(TypedDict, total=False):
     owner: str | None
     session_id: str | None
     batch_id: str | None
+    parent_id: str | None
     idempotency_key: str | None
     concurrency_key: str | None
     webhook_url: str | None

@@ -215,12 +215,14 @@ def check_completed(job: JobView) -> None:
 def raise_cancelled(job_id: str, reason: str, note: str | None = None) -> NoReturn:
     """Raise JobCancelled."""
     said = f": {note}" if note else ""
-    raise JobCancelled(f"job {job_id} was cancelled{said}", job_id=job_id, reason=reason)
+    message = f"job {job_id} was cancelled{said}"
+    raise JobCancelled(message, job_id=job_id, reason=reason, retryable=False)
 
 
-def raise_failed(job_id: str, error: ErrorView) -> NoReturn:
+def raise_failed(job_id: str, error: ErrorView | JobError) -> NoReturn:
     """Raise JobFailed."""
-    raise JobFailed(f"job {job_id} failed: {error.detail}", job_id=job_id, reason=error.reason)
+    message = f"job {job_id} failed: {error.detail}"
+    raise JobFailed(message, job_id=job_id, reason=error.reason, retryable=error.retryable)
 
 
 def view(job: Job) -> JobView:

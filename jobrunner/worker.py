@@ -31,6 +31,7 @@ from .outcomes import Outcomes
 from .queue import JobQueue
 from .store import JobStore
 from .stuck import Stuck
+from .subjobs import Kin
 from .timers import Timers
 from .watchdog import Blockage, Watchdog
 
@@ -59,6 +60,8 @@ class Workers:
         max_stuck: How many stuck handlers may run before no job is begun any more.
         max_aside: How many may stand aside.
         watchdog: Seconds for which a handler may block the event loop; None to watch nothing.
+        kin: Takes sub-jobs in.
+        orphan: Cancels the sub-jobs of a job.
     """
 
     def __init__(
@@ -77,6 +80,8 @@ class Workers:
         max_stuck: int,
         max_aside: int,
         watchdog: float | None,
+        kin: Kin,
+        orphan: Callable[[Job], None],
     ) -> None:
         self.attempts: dict[str, Attempt] = {}
         """All attempts, those that stand aside too."""
@@ -108,6 +113,8 @@ class Workers:
         self._now = now
         self._outcomes = outcomes
         self._grace = grace
+        self._kin = kin
+        self._orphan = orphan
         self._watchdog = Watchdog(limit=watchdog, report=self._note) if watchdog else None
 
     def open(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -119,6 +126,7 @@ class Workers:
             extend=self._extend,
             aside=self.aside,
             ask=self._asking.ask,
+            kin=self._kin,
         )
         self.stuck.open(loop)
         if self._watchdog is not None:
@@ -262,9 +270,27 @@ class Workers:
         try:
             value = await self._entered(attempt)
         except BaseException as error:  # anything may come out of a handler, and ends here (T1)
+            if self._store.children(attempt.job.id):
+                await self._children_ended(attempt)
             self._settle(attempt, error)
         else:
             self._settle(attempt, None, value)
+
+    async def _children_ended(self, attempt: Attempt) -> None:
+        """Stop the sub-jobs of an attempt that has failed, and wait for it.
+
+        They end as every job that was cancelled does: within two graces, whatever they do, and so
+        before this attempt could be given up for what somebody asks of it meanwhile.
+        """
+        self._timers.cancel(attempt.job.timer)
+        attempt.job.timer = None
+        attempt.context._request_stop()
+        self._orphan(attempt.job)
+        while children := self._store.children(attempt.job.id):
+            try:
+                await next(iter(children.values())).log.wait_closed()
+            except asyncio.CancelledError:
+                continue  # its handler has ended: nothing else can be stopped
 
     def _settle(self, attempt: Attempt, error: BaseException | None, value: Any = None) -> None:
         try:
@@ -289,6 +315,7 @@ class Workers:
         """Ask the attempt to end: now, again after a grace, and give it up after another."""
         if attempt.ask(reason) and not attempt.settled:
             attempt.context._request_stop()
+            self._orphan(attempt.job)
             self.aside.interrupt(attempt)
             self._press(attempt, lambda: self._press(attempt, lambda: self._abandon(attempt)))
 

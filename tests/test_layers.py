@@ -17,13 +17,14 @@ ORDER = """
     limits redaction event joining events timers http_errors retry batches
     questions jobs partial views
     options output
-    gates queue submit_options handles
+    gates queue submit_options handles subjobs parents
     process_table processes commands signals inbox context results fingerprints handlers signatures
     pages packing
-    groups listing store endings threads stuck failures
+    groups listing store heritage endings threads stuck failures
     deliveries direct posting hosts couriers webhooks engines sight watchdog single attempt aside
     asking outcomes worker control pool submission job_types lookup answering steering
-    batch_views batch_intake batch_handles batching toolbox_text toolbox_output toolbox_scope
+    batch_views batch_intake batch_handles batching nesting
+    toolbox_text toolbox_output toolbox_scope
     toolbox_status toolbox_advice toolbox_answers toolbox_errors toolbox_arguments
     toolbox_actions toolbox_names toolbox_formats toolbox tooling runner
     client_address client_errors client_http client_events client_progress client_waiting

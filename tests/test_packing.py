@@ -75,7 +75,9 @@ def example(field: "dataclasses.Field[Any]") -> Any:
     return next(value for part, value in values if part in str(field.type))
 
 
-LIVE_ONLY = {"arguments", "batch", "context", "questions", "timer", "alarms", "begun", "due_by"}
+LIVE_ONLY = {
+    "arguments", "batch", "context", "questions", "timer", "alarms", "begun", "due", "due_by"
+}  # fmt: skip
 OTHERS = {"id", "log", "status", "listed_as", "updated_at", *LIVE_ONLY}
 FIELDS = [field for field in dataclasses.fields(Job) if field.name not in OTHERS]
 

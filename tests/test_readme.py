@@ -94,6 +94,7 @@ def test_the_defaults_in_the_table_are_the_defaults() -> None:
     assert stated["retries of a type that come due"].startswith(budget)
     assert (limits.max_params, limits.max_metadata, limits.max_result) == (2**18, 2**14, 2**20)
     assert stated["jobs of one batch"] == f"{limits.max_batch:,}"
+    assert stated["generations of sub-jobs"] == f"{limits.max_depth}"
     assert stated["events of a job, their text"].startswith(f"{limits.max_events:,}, 5 MB;")
     assert limits.max_text == 5_000_000
     tries = ", ".join(f"{seconds:g}" for seconds in Webhooks(new_secret()).schedule)
