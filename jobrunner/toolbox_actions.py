@@ -3,9 +3,9 @@
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
-from pydantic_core import to_json
+from pydantic_core import from_json, to_json
 
-from .errors import JobRunnerError
+from .errors import InvalidAnswer, JobRunnerError
 from .jobs import Job, JobStatus
 from .toolbox_advice import MAX_WAIT, WAIT
 from .toolbox_answers import Answer, read_on, tell, tell_all
@@ -192,6 +192,43 @@ class ListJobs(Action):
         return "There are no jobs: none was started, or they ended long ago and are forgotten."
 
 
+class AnswerJob(Action):
+    """Answer a question of a job that needs an answer before it can go on. Put the question to the
+    user first."""
+
+    tool = "answer_job"
+    hints = {"readOnlyHint": False, "destructiveHint": False, "openWorldHint": False}
+    job_id: JobId
+    """Id of the job."""
+    value: Any
+    """The answer, as the question's schema says."""
+    question_id: str | None = None
+    """Which question; may be left out when there is only one."""
+
+    async def run(self, desk: Desk) -> Answer:
+        job = desk.scope.job(self.job_id)
+        try:
+            await self._send(desk, self.value)
+        except InvalidAnswer:
+            if (value := _from_text(self.value)) is self.value:
+                raise
+            await self._send(desk, value)
+        told = desk.tell(job, output=False)
+        return told._replace(text=f"The answer was taken.\n{told.text}")
+
+    async def _send(self, desk: Desk, value: Any) -> None:
+        scope = desk.scope
+        await scope.runner.answer(self.job_id, self.question_id, value, owner=scope.owner)
+
+
+def _from_text(value: Any) -> Any:
+    """Return what a text is as JSON, which some models send for an object; else the same."""
+    try:
+        return from_json(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
+
+
 class CancelJob(Action):
     """Stop a job that waits or runs. Only when the user wants it, or its result is of no use any
     more."""
@@ -217,6 +254,6 @@ class CancelJob(Action):
 
 ACTIONS: dict[str, type[Action]] = {
     action.tool: action
-    for action in (CheckJobStatus, WaitForJobs, GetJobResult, ListJobs, CancelJob)
+    for action in (CheckJobStatus, WaitForJobs, GetJobResult, ListJobs, AnswerJob, CancelJob)
 }
 """The actions, by the name of their tool."""

@@ -6,6 +6,7 @@ from pydantic_core import to_json
 
 from .jobs import Job, JobStatus
 from .toolbox_scope import Scope
+from .toolbox_status import open_questions
 from .toolbox_text import seconds
 
 WAIT = 25.0
@@ -27,9 +28,18 @@ def advice(job: Job, scope: Scope, tool: str | None, *, waited: bool = False) ->
         return f"Next: {_after_failure(job, tool)}"
     if job.status is JobStatus.CANCELLED:
         return "Next: nothing of it runs any more. Start it again only if the user wants it."
+    if (asked := open_questions(job)) and job.cancel_requested_at is None:
+        return _ANSWER.format(job_id=job.id, question_id=asked[0].question_id)
     if job.cancel_requested_at is not None:
         return f"Next: it is cancelled once it has stopped; {_waiting([job])} waits for that."
     return still_running([job], scope) if waited else just_running(job, scope)
+
+
+_ANSWER = (
+    "Next: put the question to the user, and pass on what they decide: "
+    'answer_job(job_id="{job_id}", question_id="{question_id}", value=...). Don\'t decide for them '
+    "unless they have told you to."
+)
 
 
 def just_running(job: Job, scope: Scope) -> str:

@@ -6,11 +6,15 @@ from typing import Any
 
 from .errors import (
     DuplicateJob,
+    InvalidAnswer,
     InvalidCursor,
+    InvalidOption,
     JobGone,
     JobNotFound,
     JobRunnerError,
+    NotWaitingForInput,
     PayloadTooLarge,
+    QuestionNotFound,
     QueueFull,
     RunnerStopped,
     UsageError,
@@ -53,6 +57,15 @@ def refused(error: JobRunnerError, scope: Scope, *, job_id: str | None = None) -
             )
         case PayloadTooLarge():
             text = f"The job was not started: {error}. Next: call it with shorter arguments."
+        case InvalidAnswer():
+            text = f"The answer was not taken: {error}. Next: call answer_job with one that fits."
+        case QuestionNotFound() | NotWaitingForInput():
+            text = (
+                f"Nothing was done: {error}. Next: check_job_status(job_id=\"{job_id}\") says how "
+                "the job stands."
+            )
+        case InvalidOption(option="question_id"):
+            text = f"Nothing was done: {error}. Next: call answer_job again, with question_id."
         case InvalidCursor():
             text = "The cursor is none of ours. Next: call list_jobs without one."
         case RunnerStopped():

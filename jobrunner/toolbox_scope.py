@@ -35,6 +35,12 @@ class Runner(Protocol):
         """Ask a job to stop."""
         ...
 
+    async def answer(
+        self, job_id: str, question_id: str | None, value: Any, *, owner: str | None = None
+    ) -> JobView:
+        """Answer a question of a job."""
+        ...
+
     def record(self, job_id: str, owner: str | None = None) -> Job:
         """Return a job's record."""
         ...

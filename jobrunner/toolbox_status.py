@@ -6,10 +6,11 @@ from typing import Any
 from pydantic_core import from_json
 
 from .jobs import Job, JobStatus
+from .questions import OpenQuestion
 from .toolbox_output import exit_code
 from .toolbox_scope import Scope
 from .toolbox_text import in_line, seconds
-from .views import error_fields
+from .views import error_fields, question_fields
 
 
 def facts(job: Job, scope: Scope, *, room: int = 0) -> dict[str, Any]:
@@ -27,12 +28,20 @@ def facts(job: Job, scope: Scope, *, room: int = 0) -> dict[str, Any]:
         "step": job.step and {"current": job.step.current, "total": job.step.total},
         "error": error_fields(job.error),
     }
+    if questions := open_questions(job):
+        found["questions"] = [question_fields(question) for question in questions]
     if not job.is_final:
         found["retry_after"] = scope.runner.poll_after(job.id)
     found = {name: value for name, value in found.items() if value is not None}
     if job.result is not None and len(job.result) <= room:
         found["result"] = from_json(job.result)
     return found
+
+
+def open_questions(job: Job) -> list[OpenQuestion]:
+    """Return what the job asks and nobody has answered, the oldest first."""
+    asked = () if job.questions is None else job.questions.open.values()
+    return [question for question in asked if not question.answer.done()]
 
 
 def headline(job: Job, now: float) -> str:
@@ -79,7 +88,9 @@ def _retrying(job: Job, now: float) -> str:
 
 
 def _asking(job: Job, now: float) -> str:
-    return "waits for an answer (input_required)."
+    count = len(open_questions(job))
+    what = "an answer" if count == 1 else f"{count} answers"
+    return f"needs {what} before it can go on (input_required)."
 
 
 def _completed(job: Job, now: float) -> str:

@@ -25,8 +25,8 @@ ORDER = """
     asking outcomes worker control pool submission job_types lookup answering steering
     batch_views batch_intake batch_handles batching nesting
     toolbox_text toolbox_output toolbox_scope
-    toolbox_status toolbox_advice toolbox_answers toolbox_errors toolbox_arguments
-    toolbox_actions toolbox_names toolbox_formats toolbox tooling runner
+    toolbox_formats toolbox_status toolbox_advice toolbox_answers toolbox_errors toolbox_arguments
+    toolbox_actions toolbox_names toolbox tooling runner
     client_address client_errors client_http client_events client_progress client_waiting
     client_jobs client_batches client_watching client_batching client_async client_bridge
     client_sync_batches client_sync web|client|tools server demo cli __main__ testing

@@ -13,7 +13,7 @@ from tests.runners import runner_with
 from tests.simulation.loop import simulate, virtual_time
 from tests.tooled import Model
 
-ACTIONS = ["check_job_status", "wait_for_jobs", "get_job_result", "list_jobs", "cancel_job"]
+ACTIONS = ["check_job_status", "wait_for_jobs", "get_job_result", "list_jobs", "answer_job", "cancel_job"]
 
 
 def a_runner(**options: Any) -> JobRunner:
@@ -81,7 +81,7 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
     max_leaves=10,
 )
-FIELDS = ["job_id", "job_ids", "offset", "limit", "wait_seconds", "status", "cursor", "text"]
+FIELDS = ["job_id", "job_ids", "offset", "limit", "wait_seconds", "status", "cursor", "text", "value", "question_id"]
 
 
 RUNNER = a_runner()
@@ -167,7 +167,7 @@ def test_no_two_tools_have_one_name() -> None:
         runner.job(name)(lambda: None)
     for suffix in "", "_background":
         found = names(runner, suffix=suffix)
-        assert len(set(found)) == len(found) == 13
+        assert len(set(found)) == len(found) == 14
         assert all(len(name) <= 64 for name in found)
     assert {"a_b_background", "a_background"} <= set(names(runner))
     assert names(runner) == names(runner)

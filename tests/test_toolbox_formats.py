@@ -1,5 +1,8 @@
 """The tools as vendors want them, held against the vendors' own types."""
 
+import re
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Annotated, Any, Literal
 
 import pytest
@@ -131,3 +134,65 @@ def test_another_format_is_refused_by_name() -> None:
     """A typo shouldn't send some other vendor's tools."""
     with pytest.raises(InvalidOption, match="format is 'openai'; it must be one of: openai-chat"):
         RUNNER.tools("openai")  # type: ignore[arg-type]  # that is the point
+
+
+def shown_in_readme() -> dict[str, Any]:
+    text = (Path(__file__).parent.parent / "README.md").read_text("utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    shown: dict[str, Any] = {"__name__": "readme"}
+    exec(compile(next(b for b in blocks if "openai_responses" in b), "README.md", "exec"), shown)
+    shown["runner"].job("echo")(echo)
+    return shown
+
+
+async def echo(text: str) -> str:
+    return text
+
+
+@pytest.mark.slow  # imports the vendor's package
+async def test_the_loop_for_openai_chat_that_is_shown_takes_its_messages() -> None:
+    """It is what people copy; held against the vendor's types, there and back."""
+    chat = pytest.importorskip("openai.types.chat", reason="needs openai")
+    message = chat.ChatCompletionMessage.model_validate(
+        {"role": "assistant", "tool_calls": [
+            {"id": "c1", "type": "function",
+             "function": {"name": "echo_background", "arguments": '{"text": "a"}'}}]}
+    )  # fmt: skip
+    shown = shown_in_readme()
+    async with shown["runner"]:
+        (answer,) = await shown["openai_chat"](message)
+        await shown["runner"].drain()
+    assert TypeAdapter(chat.ChatCompletionToolMessageParam).validate_python(answer) == answer
+    assert (answer["tool_call_id"], answer["content"][:8]) == ("c1", "Job job_")
+
+
+@pytest.mark.slow  # imports the vendor's package
+async def test_the_loop_for_openai_responses_that_is_shown_takes_its_items() -> None:
+    """It is what people copy; held against the vendor's types, there and back."""
+    responses = pytest.importorskip("openai.types.responses", reason="needs openai")
+    call = responses.ResponseFunctionToolCall(
+        type="function_call", call_id="c1", name="echo_background", arguments='{"text": "a"}'
+    )
+    shown = shown_in_readme()
+    async with shown["runner"]:
+        (answer,) = await shown["openai_responses"](SimpleNamespace(output=[call]))
+        await shown["runner"].drain()
+    inputs = pytest.importorskip("openai.types.responses.response_input_param")
+    assert TypeAdapter(inputs.FunctionCallOutput).validate_python(answer) == answer
+    assert (answer["call_id"], answer["output"][:8]) == ("c1", "Job job_")
+
+
+@pytest.mark.slow  # imports the vendor's package
+async def test_the_loop_for_anthropic_that_is_shown_takes_its_blocks() -> None:
+    """It is what people copy; held against the vendor's types, there and back."""
+    anthropic = pytest.importorskip("anthropic.types", reason="needs anthropic")
+    call = anthropic.ToolUseBlock.model_validate(
+        {"type": "tool_use", "id": "c1", "name": "echo_background", "input": {"text": "a"},
+         "caller": {"type": "direct"}}
+    )  # fmt: skip
+    shown = shown_in_readme()
+    async with shown["runner"]:
+        (answer,) = await shown["anthropic"](SimpleNamespace(content=[call]))
+        await shown["runner"].drain()
+    assert TypeAdapter(anthropic.ToolResultBlockParam).validate_python(answer) == answer
+    assert (answer["tool_use_id"], answer["content"][:8]) == ("c1", "Job job_")

@@ -22,6 +22,11 @@ from tests.simulation.loop import simulate
 from tests.tooled import Model
 
 
+class Approval(BaseModel):
+    yes: bool
+    note: str = ""
+
+
 class Options(BaseModel):
     branch: str = "main"
 
@@ -71,6 +76,11 @@ def a_runner() -> JobRunner:
     async def stubborn() -> None:
         await swallow(100)
 
+    @runner.job
+    async def release(ctx: JobContext, version: str) -> str:
+        approval = await ctx.ask(f"Release {version}?", schema=Approval, timeout=3_600.0)
+        return "released" if approval.yes else "left"
+
     @runner.job(deadline=5.0)
     async def plan() -> None:
         await asyncio.sleep(60.0)
@@ -104,7 +114,7 @@ async def conversation() -> dict[str, str]:
     told: dict[str, str] = {}
     async with a_runner() as runner:
         model = Model(runner)
-        for part in work, results, failures, ends, mistakes:
+        for part in work, results, failures, ends, questions, mistakes:
             told |= await part(model)
             await runner.drain()
         for _ in range(4):
@@ -200,6 +210,23 @@ async def ends(model: Model) -> dict[str, str]:
     await later.cancel()
     await runner.forget(later.id)
     told["gone"] = await calls("check_job_status", {"job_id": later.id})
+    return told
+
+
+async def questions(model: Model) -> dict[str, str]:
+    """A job that asks a person."""
+    calls, told = model.calls, {}
+    await calls("build_background", target="app")
+    build = f"job_{len(model.ids)}"
+    await calls("release_background", version="2.0")
+    job_id = f"job_{len(model.ids)}"
+    told["it asks"] = await calls("wait_for_jobs", job_ids=[job_id])
+    told["one of two asks"] = await calls("wait_for_jobs", job_ids=[build, job_id])
+    told["wrong answer"] = await calls("answer_job", job_id=job_id, value={"yes": "perhaps"})
+    told["wrong question"] = await calls("answer_job", job_id=job_id, value=1, question_id="q7")
+    told["answered"] = await calls("answer_job", job_id=job_id, value='{"yes": true}')
+    told["answered twice"] = await calls("answer_job", job_id=job_id, value={"yes": False})
+    told["after the answer"] = await calls("wait_for_jobs", job_ids=[job_id])
     return told
 
 
