@@ -59,7 +59,10 @@ def tell(
 def tell_all(jobs: Sequence[Job], scope: Scope, *, room: int) -> Answer:
     """Say of several jobs how each of them stands, and what to do next."""
     each = max(MIN_ROOM, room // len(jobs))
-    told = ["\n".join([headline(job, scope.now()), _shown(job, each, scope.now())]).strip() for job in jobs]
+    told = [
+        "\n".join([headline(job, scope.now()), _shown(job, each, scope.now())]).strip()
+        for job in jobs
+    ]
     live = [job for job in jobs if not job.is_final]
     lines = [DATA if any("<" in text for text in told) else "", *told]
     if asking := next((job for job in live if open_questions(job)), None):

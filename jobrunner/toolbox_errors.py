@@ -61,7 +61,7 @@ def refused(error: JobRunnerError, scope: Scope, *, job_id: str | None = None) -
             text = f"The answer was not taken: {error}. Next: call answer_job with one that fits."
         case QuestionNotFound() | NotWaitingForInput():
             text = (
-                f"Nothing was done: {error}. Next: check_job_status(job_id=\"{job_id}\") says how "
+                f'Nothing was done: {error}. Next: check_job_status(job_id="{job_id}") says how '
                 "the job stands."
             )
         case InvalidOption(option="question_id"):

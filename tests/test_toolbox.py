@@ -13,7 +13,14 @@ from tests.runners import runner_with
 from tests.simulation.loop import simulate, virtual_time
 from tests.tooled import Model
 
-ACTIONS = ["check_job_status", "wait_for_jobs", "get_job_result", "list_jobs", "answer_job", "cancel_job"]
+ACTIONS = [
+    "check_job_status",
+    "wait_for_jobs",
+    "get_job_result",
+    "list_jobs",
+    "answer_job",
+    "cancel_job",
+]
 
 
 def a_runner(**options: Any) -> JobRunner:
@@ -81,7 +88,18 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
     max_leaves=10,
 )
-FIELDS = ["job_id", "job_ids", "offset", "limit", "wait_seconds", "status", "cursor", "text", "value", "question_id"]
+FIELDS = [
+    "job_id",
+    "job_ids",
+    "offset",
+    "limit",
+    "wait_seconds",
+    "status",
+    "cursor",
+    "text",
+    "value",
+    "question_id",
+]
 
 
 RUNNER = a_runner()
