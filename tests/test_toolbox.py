@@ -129,8 +129,9 @@ async def test_a_model_sees_the_jobs_of_its_own_session_and_owner_only() -> None
         other = await runner.submit("sleep", owner="bob", session_id="b")
         await runner.submit("sleep", owner="ada", session_id="a")
         for model in Model(runner, owner="ada"), Model(runner, session_id="a"):
-            for tool in "check_job_status", "get_job_result", "cancel_job":
-                text = await model.calls(tool, {"job_id": other.id})
+            for tool in "check_job_status", "get_job_result", "answer_job", "cancel_job":
+                more = {"value": 1} if tool == "answer_job" else {}
+                text = await model.calls(tool, {"job_id": other.id} | more)
                 assert text.startswith('There is no job "job_1"')
             waited = await model.calls("wait_for_jobs", {"job_ids": [other.id]})
             assert waited.startswith('There is no job "job_1"')
