@@ -73,6 +73,7 @@ def serve(
     ] = None,
     debug: Annotated[bool, typer.Option(help="Show tracebacks in answers.")] = False,
     max_streams: Annotated[int, typer.Option(help="Event streams open at once.", min=0)] = 10_000,
+    mcp: Annotated[bool, typer.Option("--mcp", help="Let agents call its tools at /mcp.")] = False,
 ) -> None:
     """Serve a runner, a tools file or both over HTTP until SIGTERM or Ctrl-C."""
     from .server import Server
@@ -91,6 +92,7 @@ def serve(
             allowed_hosts=allowed_host or (),
             debug=debug,
             max_streams=max_streams,
+            mcp=mcp,
         )
     except InvalidOption as error:
         raise _refused(str(error)) from None
@@ -114,6 +116,24 @@ async def _serve(server: "Server", greeting: str) -> None:
         await server.run_until_stopped()
     finally:
         greeting_task.cancel()
+
+
+@app.command()
+def mcp(
+    target: Annotated[str, typer.Argument(help="Where the runner is: `module:runner`.")],
+    workers: Annotated[int | None, typer.Option(help="Jobs at once; the runner's own.")] = None,
+) -> None:
+    """Serve a runner's tools over stdin and stdout, to an agent that speaks MCP."""
+    try:
+        from .tools.mcp_stdio import serve_stdio, take_wire
+    except ModuleNotFoundError as error:
+        raise _refused(f"it needs an extra: pip install 'agent-jobrunner[mcp]' ({error})") from None
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    wire = take_wire()  # before anything of the user's could print
+    runner = _load(target)
+    if workers is not None:
+        runner.resize(workers)
+    raise typer.Exit(asyncio.run(serve_stdio(runner, wire)))
 
 
 @app.command(

@@ -60,6 +60,7 @@ class Lookup:
     def __init__(self, store: JobStore, now: Callable[[], float]) -> None:
         self._store = store
         self._now = now
+        self.retention = store.retention
 
     def check_loop(self) -> None:
         """Raise WrongLoop when this is not the event loop that the jobs run in."""

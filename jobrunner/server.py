@@ -57,6 +57,7 @@ class Server(uvicorn.Server):
         allowed_hosts: Host names it is reached by, beside those of this machine and `host`.
         debug: Whether errors carry tracebacks.
         max_streams: How many event streams may be open at once.
+        mcp: Whether agents may call the runner's tools at `/mcp`; needs the extra `mcp`.
 
     Raises:
         InvalidOption: There is no token, and the address is reachable from other machines.
@@ -73,6 +74,7 @@ class Server(uvicorn.Server):
         allowed_hosts: Iterable[str] = (),
         debug: bool = False,
         max_streams: int = MAX_STREAMS,
+        mcp: bool = False,
     ) -> None:
         if token == "" and not _is_loopback(host):
             raise InvalidOption(
@@ -90,6 +92,7 @@ class Server(uvicorn.Server):
             allowed_hosts=(*LOCAL_HOSTS, self._host, *allowed_hosts),
             debug=debug,
             max_streams=max_streams,
+            mcp=mcp,
         )
         self._socket = _bind(host, port)
         self._port: int = self._socket.getsockname()[1]
@@ -200,9 +203,10 @@ async def serving(
     token: str | None = None,
     debug: bool = False,
     max_streams: int = MAX_STREAMS,
+    mcp: bool = False,
 ) -> AsyncIterator[Server]:
     """Serve `runner` on 127.0.0.1 while the block runs, on a free port if none is given."""
-    server = Server(runner, port=port, token=token, debug=debug, max_streams=max_streams)
+    server = Server(runner, port=port, token=token, debug=debug, max_streams=max_streams, mcp=mcp)
     async with serving_by(server):
         yield server
 

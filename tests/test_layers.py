@@ -29,7 +29,7 @@ ORDER = """
     toolbox_actions toolbox_names toolbox tooling runner
     client_address client_errors client_http client_events client_progress client_waiting
     client_jobs client_batches client_watching client_batching client_async client_bridge
-    client_sync_batches client_sync web|client|tools server demo cli __main__ testing
+    client_sync_batches client_sync client|tools web server demo cli __main__ testing
 """.split()
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names.split("|")}
 SOURCES = [pytest.param(p, id=str(p.relative_to(ROOT))) for p in FILES]

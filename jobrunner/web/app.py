@@ -23,6 +23,7 @@ from ..signals import ending_on_signals
 from .answers import AnswerApi
 from .api import NO_STORE, Api, SubmitBody
 from .batches import BatchApi
+from .body import MAX_BODY
 from .manners import compressed
 from .openapi import openapi_document
 from .owners import Auth, OwnedRunner
@@ -76,6 +77,7 @@ def create_app(
     allowed_hosts: Iterable[str] = LOCAL_HOSTS,
     debug: bool = False,
     max_streams: int = MAX_STREAMS,
+    mcp: bool = False,
 ) -> Starlette:
     """Make the app that serves `runner`.
 
@@ -91,10 +93,12 @@ def create_app(
             be given as it is.
         debug: Whether errors carry tracebacks.
         max_streams: How many event streams and WebSockets may be open at once.
+        mcp: Whether agents may call the runner's tools at `/mcp`, by streamable HTTP of the Model
+            Context Protocol; for that there is the extra `mcp`.
 
     Raises:
         InvalidOption: The token is empty, or has characters that headers can't carry; or `auth` is
-            none of the three.
+            none of the three; or the extra isn't installed.
     """
     if not (auth is None or isinstance(auth, str) or callable(auth)):
         raise errors.InvalidOption(
@@ -109,8 +113,9 @@ def create_app(
     hosts = (allowed_hosts,) if isinstance(allowed_hosts, str) else tuple(allowed_hosts)
     owned = OwnedRunner(runner, owners=callable(auth))
     api = Api(owned, debug=debug, max_streams=max_streams)
+    routes = _routes(api, Sockets(owned, SessionIndex(runner), api.places, api.json))
     return Starlette(
-        routes=_routes(api, Sockets(owned, SessionIndex(runner), api.places, api.json)),
+        routes=[*routes, _mcp(runner, owned)] if mcp else routes,
         middleware=[Middleware(Guard, auth=auth, allowed_hosts=hosts)],
         exception_handlers={
             errors.JobRunnerError: _runner_error,
@@ -150,6 +155,17 @@ def _routes(api: Api, sockets: Sockets) -> list[BaseRoute]:
         _resource("/", GET=_page),
         Mount("/static", StaticFiles(directory=STATIC)),
     ]
+
+
+def _mcp(runner: JobRunner, owned: OwnedRunner) -> Route:
+    try:
+        from ..tools.mcp import McpEndpoint, mcp_server  # late: it takes most of a second
+    except ModuleNotFoundError as error:
+        raise errors.InvalidOption(
+            f"mcp=True needs an extra: pip install 'agent-jobrunner[mcp]' ({error})"
+        ) from None
+    server = mcp_server(runner, owner=lambda: owned.owner)
+    return Route("/mcp", McpEndpoint(server, max_body=MAX_BODY), methods=["POST"])
 
 
 def _resource(path: str, **methods: Endpoint) -> Route:
