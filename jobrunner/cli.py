@@ -129,10 +129,16 @@ def mcp(
     except ModuleNotFoundError as error:
         raise _refused(f"it needs an extra: pip install 'agent-jobrunner[mcp]' ({error})") from None
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    wire = take_wire()  # before anything of the user's could print
+    try:
+        wire = take_wire()  # before anything of the user's could print
+    except OSError as error:
+        raise _refused(f"stdin or stdout is closed: {error}") from None
     runner = _load(target)
-    if workers is not None:
-        runner.resize(workers)
+    try:
+        if workers is not None:
+            runner.resize(workers)
+    except InvalidOption as error:
+        raise _refused(str(error)) from None
     raise typer.Exit(asyncio.run(serve_stdio(runner, wire)))
 
 
