@@ -52,7 +52,7 @@ class JobQueue:
         self._tell = ready
         self._paused = False
         self._held = False
-        self._single = False
+        self._single: Callable[[Queued], None] | None = None
         self.open()
 
     def open(self) -> None:
@@ -120,7 +120,7 @@ class JobQueue:
 
         Who takes a job says `leave` when nothing runs of it any more.
         """
-        if self._held or (self._paused and not self._single):
+        if self._held or (self._paused and self._single is None):
             return None
         parked = 0
         while (entry := self._pop()) is not None:
@@ -128,7 +128,9 @@ class JobQueue:
             if job.is_final:
                 self._dropped -= 1
             elif self._enter(entry):
-                self._single = False
+                if self._single is not None:
+                    self._single(job)
+                    self._single = None
                 return job
             elif (parked := parked + 1) == TURN:
                 self._tell()
@@ -205,9 +207,9 @@ class JobQueue:
         self._paused = False
         self._tell()
 
-    def let_one(self, wanted: bool = True) -> None:
-        """While paused, give out the next job and then none again; False takes it back."""
-        self._single = wanted
+    def let_one(self, given: Callable[[Queued], None] | None) -> None:
+        """While paused, give out one more job, and call `given` with it; None takes it back."""
+        self._single = given
         self._tell()
 
     def hold(self, held: bool) -> None:

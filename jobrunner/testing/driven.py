@@ -1,6 +1,5 @@
 """A runner in a test's hands: the same one, driven step by step, and with faults on purpose."""
 
-import asyncio
 import dataclasses
 from collections.abc import Iterator
 from typing import Any, Literal, Self, TypeAlias, get_args
@@ -13,6 +12,7 @@ from ..runner import JobRunner
 from ..views import JobView, view
 from ..webhooks import Webhooks
 from .clock import unix_now
+from .driving import Driving
 from .faults import Faults
 from .receiver import WebhookReceiver
 from .strict import StrictEngine, check_portable
@@ -43,7 +43,7 @@ class SeenHandle(JobHandle[Any]):
         return super().view()
 
 
-class DrivenRunner(JobRunner):
+class DrivenRunner(Driving):
     """A runner in a test's hands; all that it does, it does as a `JobRunner`.
 
     It starts when it is first used, so that it can be made outside of any loop. Its watchdog is off
@@ -112,10 +112,6 @@ class DrivenRunner(JobRunner):
             self.pause()
         return self
 
-    async def _begin(self) -> None:
-        if self._state == "new":
-            await self.__aenter__()
-
     async def submit(self, type: Any, params: Any = None, /, **options: Any) -> JobHandle[Any]:
         """Take a job in, as `JobRunner.submit`; inline, return when it can't go on by itself."""
         await self._begin()
@@ -129,6 +125,13 @@ class DrivenRunner(JobRunner):
             await self._at_rest()
         return batch
 
+    async def answer(self, job_id: str, question_id: str | None, value: Any, **options: Any) -> Any:
+        """Answer a question, as `JobRunner.answer`; inline, return when the job can't go on."""
+        await super().answer(job_id, question_id, value, **options)
+        if self.mode == "inline":
+            await self._at_rest()
+        return await self.get(job_id)
+
     async def retry(self, job_id: str) -> JobHandle[Any]:
         """Run a final job again, as `JobRunner.retry`."""
         return await self._taken(await super().retry(job_id))
@@ -136,8 +139,8 @@ class DrivenRunner(JobRunner):
     async def _taken(self, handle: JobHandle[Any]) -> JobHandle[Any]:
         job = handle._job
         self.unseen[job.id] = job
-        while self.mode == "inline" and _moves(job):
-            await job.log.wait(job.log.last)
+        while self.mode == "inline" and self._moves(job):
+            await self._change()
         return SeenHandle.of(handle)
 
     async def get(self, job_id: str) -> JobView:
@@ -155,78 +158,6 @@ class DrivenRunner(JobRunner):
         if job.is_final:
             self.unseen.pop(job.id, None)
 
-    async def drain(self, *, until: float | None = None, timeout: float | None = None) -> None:
-        """Carry out whatever is due, now and later, until nothing goes on by itself.
-
-        Delays, retries and deadlines are waited for: in virtual time they pass at once. Jobs that
-        wait for a person's answer are left waiting. A paused runner is paused again afterwards.
-
-        Args:
-            until: Let exactly so many seconds pass instead, and what comes due in them.
-            timeout: Seconds after which it gives up.
-
-        Raises:
-            TimeoutError: Some jobs haven't ended after `timeout` seconds; they go on.
-        """
-        await self._begin()
-        self.check_loop()
-        if paused := self._queue.paused:
-            self.resume()
-        try:
-            await (self._pass(until) if until is not None else self._rested(timeout))
-        finally:
-            if paused:
-                self.pause()
-
-    async def _pass(self, seconds: float) -> None:
-        await asyncio.sleep(seconds)
-
-    async def _rested(self, timeout: float | None) -> None:
-        try:
-            async with asyncio.timeout(timeout):
-                await self._at_rest()
-        except TimeoutError:
-            raise TimeoutError(f"jobs still run or wait after {timeout:g} s; they go on") from None
-
-    async def _at_rest(self) -> None:
-        while (job := next(filter(_moves, self._store.live()), None)) is not None:
-            await job.log.wait(job.log.last)
-
-    async def step(self) -> JobView | None:
-        """Carry out the next attempt, from its start to its end, its retry or its question.
-
-        If none is due, the time passes until one is. Only a paused runner can be stepped.
-
-        Returns:
-            The job as it stands after the attempt; None when no job waits for its turn.
-
-        Raises:
-            InvalidOption: The runner isn't paused.
-        """
-        await self._begin()
-        if not self._queue.paused:
-            raise InvalidOption('only a paused runner can be stepped: DrivenRunner(mode="paused")')
-        self._queue.let_one()
-        try:
-            job = await self._begun()
-        finally:
-            self._queue.let_one(False)
-        while job is not None and job.status is JobStatus.RUNNING:
-            await job.log.wait(job.log.last)
-        return None if job is None else view(job)
-
-    async def _begun(self) -> Job | None:
-        """Wait until a job's attempt has begun; None when there is none to wait for."""
-        feed = self.feed()
-        after = feed.last
-        while any(job.status in _WAITING for job in self._store.live()):
-            await feed.wait(after)
-            for event in feed.read(after).events:
-                if event.type == "status" and event.data["status"] is JobStatus.RUNNING:
-                    return super().record(event.job_id)
-            after = feed.last
-        return None
-
     def left(self) -> Iterator[str]:
         """Say what a test has left behind: jobs that go on, and failures that nobody looked at."""
         for job in self._store.live():
@@ -237,11 +168,3 @@ class DrivenRunner(JobRunner):
                     f"job {job.id} ({job.type}) failed, and nobody looked: {job.error.type}: "
                     f"{job.error.title}"
                 )
-
-
-_WAITING = (JobStatus.PENDING, JobStatus.RETRYING)
-
-
-def _moves(job: Job) -> bool:
-    """Return whether the job goes on by itself."""
-    return not job.is_final and job.status is not JobStatus.INPUT_REQUIRED
