@@ -1,7 +1,6 @@
 """Process trees: what has left a command's group is found, and nobody else's processes are."""
 
 import asyncio
-import gc
 import os
 import secrets
 import signal
@@ -17,6 +16,7 @@ import pytest
 from jobrunner import CommandNotFound, CommandResult
 from jobrunner.commands import environment, run_command
 from jobrunner.processes import Tree, kill_all
+from tests.limited import living
 from tests.processes import ends
 from tests.running import Pids, run
 
@@ -247,16 +247,11 @@ async def test_p4_a_hundred_ends_share_a_few_searches_outside_of_the_loop() -> N
 
 async def test_p4_a_command_that_has_ended_is_forgotten() -> None:
     """A server that runs commands for months must not grow with each of them."""
-
-    def trees() -> int:
-        gc.collect()
-        return sum(isinstance(known, Tree) for known in gc.get_objects())
-
-    before = trees()
+    before = living(Tree)
     await run(["true"])
     with pytest.raises(CommandNotFound):
         await run(["/no/such/program"])
-    assert trees() == before
+    assert living(Tree) == before
 
 
 async def test_p4_no_thread_stays_when_nothing_is_to_be_searched() -> None:

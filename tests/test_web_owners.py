@@ -201,8 +201,14 @@ def test_the_owner_is_answered(door: Door, case: Case) -> None:
     assert answer.status_code == expected, answer.text
 
 
-@pytest.mark.parametrize("state", STATES)
-@pytest.mark.parametrize("case", CASES, ids=IDS)
+@pytest.mark.parametrize(
+    ("case", "state"),
+    [
+        pytest.param(case, state, id=f"{case.method} {case.path}-{state}")
+        for case, state in product(CASES, STATES)
+        if case.known or state == "live"  # no job is looked for by a method that isn't there
+    ],
+)
 def test_another_owner_can_t_tell_a_job_from_none(door: Door, case: Case, state: str) -> None:
     """Status, headers and body are those of an id that never was, and nothing has happened."""
     job_id = door.in_state("ada", state)

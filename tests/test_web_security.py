@@ -28,10 +28,15 @@ BY_LINK = "/answers/job_unknown"
 """What has a token of its own in its path: this one is wrong for everybody."""
 
 
+STRANGERS: dict[str, httpx2.AsyncClient] = {}
+"""A client of each server, which has no token; to make one takes longer than to ask."""
+
+
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def served() -> AsyncIterator[Bench]:
     """One server for the file; none of its tests leaves more than a job behind."""
-    async with bench() as served:
+    async with bench() as served, connect(served.url) as client:
+        STRANGERS[served.url] = client
         yield served
 
 
@@ -59,13 +64,14 @@ async def ask(served: Bench, method: str, path: str, **headers: str) -> httpx2.R
     """Send a request without the token; a body where the method has one."""
     sent = {name.replace("_", "-"): value for name, value in headers.items()}
     body: dict[str, str] | None = {} if method in UNSAFE else None
-    async with connect(served.url, headers=sent) as client:
-        request = client.build_request(method, path, json=body)
-        response = await client.send(request, stream=True)
-        if not response.headers.get("content-type", "").startswith("text/event-stream"):
-            await response.aread()  # what is a stream may have no end
-        await response.aclose()
-        return response
+    client = STRANGERS[served.url]
+    request = client.build_request(method, path, json=body, headers=sent)
+    response = await client.send(request, stream=True)
+    if not response.headers.get("content-type", "").startswith("text/event-stream"):
+        await response.aread()  # what is a stream may have no end
+    await response.aclose()
+    client.cookies.clear()  # each request is somebody else's
+    return response
 
 
 def code(response: httpx2.Response) -> str:

@@ -20,7 +20,6 @@ def quiet() -> Iterator[None]:
     gc.disable()
     yield
     gc.enable()
-    gc.unfreeze()
     logging.disable(logging.NOTSET)
 
 
