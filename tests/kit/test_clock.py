@@ -169,3 +169,27 @@ def test_timers_are_what_is_set_to_happen() -> None:
     dropped.cancel()
     assert loop.timers() == [kept]
     loop.close()
+
+
+def test_time_does_not_pass_while_something_is_ready() -> None:
+    """A thread may say something and end between two looks: what it said comes first."""
+    loop = VirtualLoop()
+    loop.call_soon_threadsafe(print)
+    loop.pass_time(5.0)
+    assert loop.time() == 0.0
+    loop.pass_time(None)  # nor is it a deadlock
+    loop.close()
+
+
+@virtual_time
+async def test_a_watchdog_holds_no_clock() -> None:
+    """Its thread looks on for as long as jobs run, and is no part of them."""
+    runner = JobRunner(now=unix_now, watchdog=0.25)
+
+    @runner.job
+    async def nap() -> None:
+        await asyncio.sleep(300.0)
+
+    async with runner:
+        await (await runner.submit(nap)).wait()
+    assert asyncio.get_running_loop().time() == 300.0
