@@ -245,21 +245,28 @@ async def test_p4_a_hundred_ends_share_a_few_searches_outside_of_the_loop() -> N
     assert len(searches) < 30
 
 
+def swept() -> None:
+    """Wait until the thread that searches for processes has ended; it holds what it looks for."""
+    for thread in threading.enumerate():
+        if thread.name == "jobrunner sweep":
+            thread.join(5.0)
+
+
 async def test_p4_a_command_that_has_ended_is_forgotten() -> None:
     """A server that runs commands for months must not grow with each of them."""
+    swept()
     before = living(Tree)
     await run(["true"])
     with pytest.raises(CommandNotFound):
         await run(["/no/such/program"])
+    swept()
     assert living(Tree) == before
 
 
 async def test_p4_no_thread_stays_when_nothing_is_to_be_searched() -> None:
     """A runner that runs no commands costs none."""
     await run(["true"])
-    for thread in threading.enumerate():
-        if thread.name == "jobrunner sweep":
-            thread.join(1.0)
+    swept()
     assert "jobrunner sweep" not in [thread.name for thread in threading.enumerate()]
 
 
