@@ -15,7 +15,8 @@ from typing import Any, Final, Literal, TypeAlias
 from pydantic import ValidationError
 
 from . import jobs
-from .context import NOT_GIVEN, JobContext, Notify, stand_aside
+from .askers import NOT_GIVEN, Notify
+from .context import JobContext, stand_aside
 from .errors import (
     InvalidAnswer,
     InvalidOption,

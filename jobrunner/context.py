@@ -5,16 +5,14 @@ the event loop: in order, and with no more than a bounded number on the way.
 """
 
 import asyncio
-import concurrent.futures
-import math
 import os
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Final, Protocol, TypeAlias, TypeVar, overload
-
-from pydantic_core import from_json, to_json
+from functools import partial
+from typing import Any, Protocol, TypeAlias
 
 from . import commands
+from .askers import Asker, Notify
 from .errors import InvalidOption
 from .events import EventType
 from .inbox import Inbox
@@ -22,25 +20,11 @@ from .jobs import Job, Step, report
 from .limits import check_seconds
 from .output import Lines, OnOutput, StreamName
 from .parents import Parent
-from .questions import Question
-from .redaction import redact
+from .said import MAX_TEXT, as_fields, as_json, as_message, as_percent
 from .subjobs import Kin, SubJobs
-from .wording import clip, describe
+from .wording import clip
 
 Record: TypeAlias = Callable[[Job, EventType, Mapping[str, Any]], None]
-
-T = TypeVar("T")
-D = TypeVar("D")
-Class: TypeAlias = type[T]
-"""In a class that has another `type`."""
-
-MAX_TEXT = 16_384
-"""Characters of one log line, message or piece of output; the middle of a longer one is cut."""
-
-
-NOT_GIVEN: Final = object()
-"""What an argument is that wasn't given, where None says something."""
-Notify: TypeAlias = Callable[[Question], Awaitable[None] | None]
 
 
 class Desk:
@@ -106,7 +90,7 @@ class Ask(Protocol):
         ...
 
 
-class JobContext(Parent):
+class JobContext(Parent, Asker):
     """The running job, as its handler sees it.
 
     A handler gets it by annotating a parameter with this class. It is made for one attempt; once
@@ -177,7 +161,7 @@ class JobContext(Parent):
         Raises:
             InvalidOption: `percent` is no number.
         """
-        value, said = _percent(percent), _text(message)
+        value, said = as_percent(percent), as_message(message)
         self._do(lambda: self._set_progress(value, said, self._job.step))
 
     def step(self, current: int, total: int, message: str | None = None) -> None:
@@ -188,7 +172,7 @@ class JobContext(Parent):
         """
         if not (type(current) is int and type(total) is int and 0 <= current <= total > 0):
             raise InvalidOption(f"step {current!r} of {total!r}; say 0 <= current <= total")
-        value, said = _percent(100 * current / total), _text(message)
+        value, said = as_percent(100 * current / total), as_message(message)
         self._do(lambda: self._set_progress(value, said, Step(current, total)))
 
     def log(self, message: str, /, **fields: Any) -> None:
@@ -196,7 +180,7 @@ class JobContext(Parent):
 
         Fields that are over 16,384 bytes of JSON together are left out, and the line says so.
         """
-        kept = _fields(fields) if fields else {}
+        kept = as_fields(fields) if fields else {}
         data = {"text": clip(str(message), MAX_TEXT), "fields": kept}
         self._do(lambda: self._record("log", data))
 
@@ -221,7 +205,7 @@ class JobContext(Parent):
                 f"channel is {channel!r:.100}; it must be 1 to 64 printable characters"
             )
         if not isinstance(value, str):
-            data = {"stream": channel, "text": _json(value), "json": True}
+            data = {"stream": channel, "text": as_json(value), "json": True}
             self._do(lambda: self._record("output", data))
         elif len(value) <= MAX_TEXT:
             self._output(channel, clip(value, MAX_TEXT))
@@ -240,106 +224,6 @@ class JobContext(Parent):
         """
         more = check_seconds("seconds", seconds) or 0.0
         self._do(lambda: self._desk.extend(self._job, more))
-
-    @overload
-    def ask(
-        self, prompt: str, *, timeout: float | None = None, notify: Notify | None = None
-    ) -> Coroutine[Any, Any, str]: ...
-    @overload
-    def ask(
-        self,
-        prompt: str,
-        *,
-        schema: Class[T],
-        timeout: float | None = None,
-        notify: Notify | None = None,
-    ) -> Coroutine[Any, Any, T]: ...
-    @overload
-    def ask(
-        self,
-        prompt: str,
-        *,
-        schema: Class[T],
-        timeout: float | None = None,
-        default: D,
-        notify: Notify | None = None,
-    ) -> Coroutine[Any, Any, T | D]: ...
-    @overload
-    def ask(
-        self,
-        prompt: str,
-        *,
-        schema: Any = str,
-        timeout: float | None = None,
-        default: Any = NOT_GIVEN,
-        notify: Notify | None = None,
-    ) -> Coroutine[Any, Any, Any]: ...
-    def ask(
-        self,
-        prompt: str,
-        *,
-        schema: Any = str,
-        timeout: float | None = None,
-        default: Any = NOT_GIVEN,
-        notify: Notify | None = None,
-    ) -> Coroutine[Any, Any, Any]:
-        """Ask a person, and return the answer: `if await ctx.ask("Deploy?", schema=bool): ...`.
-
-        The job is `input_required` as long as it asks, and has no worker; when it is answered it
-        waits for one, before jobs that came later. Its time limit and its stall timeout stand still
-        until then, its deadline doesn't. Several may be asked at once, in tasks of the handler.
-
-        Args:
-            prompt: What is asked, for a person.
-            schema: What fits as an answer: a pydantic model, `Literal[...]`, `bool`, whatever
-                pydantic validates; the answer is returned as such a value.
-            timeout: Seconds for which somebody may answer; None for as long as the job may take.
-            default: What is returned when nobody did.
-            notify: Called with the question and its token once it is open, to tell a person of it:
-                a function or a coroutine function. What it raises is raised here.
-
-        Raises:
-            TimeoutError: Nobody answered in time, and there is no `default`.
-            InvalidOption: The prompt is too long or none, the schema can't be JSON, too many
-                questions are open, or the handler runs in a thread or in a process of its own.
-            RetryableError: Too many jobs wait already.
-        """
-        ask = self._desk.ask
-        if ask is None:
-            raise InvalidOption(_ELSEWHERE)
-        if asyncio._get_running_loop() is not self._desk.loop:
-            raise InvalidOption(
-                "ctx.ask is for the event loop; a plain function, which runs in a thread, says "
-                "ctx.ask_blocking(...)"
-            )
-        return ask(self, prompt, schema=schema, timeout=timeout, default=default, notify=notify)
-
-    def ask_blocking(
-        self,
-        prompt: str,
-        *,
-        schema: Any = str,
-        timeout: float | None = None,
-        default: Any = NOT_GIVEN,
-        notify: Notify | None = None,
-    ) -> Any:
-        """Ask a person from a thread, which waits for the answer; see `ask`.
-
-        The thread is one of `Limits.max_threads` meanwhile. `notify` is called in the event loop.
-
-        Raises:
-            asyncio.CancelledError: This attempt is to stop.
-        """
-        ask = self._desk.ask
-        if ask is None:
-            raise InvalidOption(_ELSEWHERE)
-        if asyncio._get_running_loop() is not None:
-            raise InvalidOption("ctx.ask_blocking is for threads; write `await ctx.ask(...)` here")
-        asked = ask(self, prompt, schema=schema, timeout=timeout, default=default, notify=notify)
-        try:
-            return asyncio.run_coroutine_threadsafe(asked, self._desk.loop).result()
-        except concurrent.futures.CancelledError:
-            raise asyncio.CancelledError(f"job {self.job_id} was asked to stop") from None
 
     async def run_command(
         self,
@@ -456,6 +340,11 @@ class JobContext(Parent):
     def _loop(self) -> asyncio.AbstractEventLoop:
         return self._desk.loop
 
+    def _asking(self) -> Callable[..., Coroutine[Any, Any, Any]]:
+        if self._desk.ask is None:
+            raise InvalidOption(_ELSEWHERE)
+        return partial(self._desk.ask, self)
+
 
 def stand_aside(
     context: JobContext, *, for_answer: bool = False
@@ -482,35 +371,3 @@ _ELSEWHERE = (
     "a handler in a process of its own can't wait for others; let a coroutine do that, and submit "
     "the job of the process from there"
 )
-
-
-def _fields(fields: dict[str, Any]) -> dict[str, Any]:
-    try:
-        raw = to_json(fields, fallback=repr, inf_nan_mode="strings")
-        kept: dict[str, Any] = from_json(raw) if len(raw) <= MAX_TEXT else {}
-        return redact(kept) or {"left_out": f"{len(raw)} bytes of fields"}
-    except Exception as error:  # their `__repr__` is anybody's code, and a log line fails no job
-        return {"left_out": f"fields that can't be JSON: {describe(error)}"}
-
-
-def _json(value: Any) -> str:
-    try:
-        raw = to_json(value, fallback=repr, inf_nan_mode="null")
-        return raw.decode() if len(raw) <= MAX_TEXT else _left_out(f"{len(raw)} bytes")
-    except Exception as error:  # its `__repr__` is anybody's code, and output fails no job
-        return _left_out(f"a value that can't be JSON: {describe(error)}")
-
-
-def _left_out(what: str) -> str:
-    return to_json({"left_out": what}).decode()
-
-
-def _percent(value: float) -> float:
-    if not isinstance(value, int | float) or math.isnan(value):
-        raise InvalidOption(f"progress is {value!r}; it must be a number from 0 to 100")
-    exact = round(min(100.0, max(0.0, value)), 2)
-    return int(exact) if exact == int(exact) else exact
-
-
-def _text(message: str | None) -> str | None:
-    return None if message is None else clip(str(message), MAX_TEXT)

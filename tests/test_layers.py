@@ -17,13 +17,14 @@ ORDER = """
     limits redaction event joining events timers http_errors retry batches
     questions jobs partial views
     options output
-    gates queue submit_options handles subjobs parents
-    process_table processes commands signals inbox context results fingerprints handlers signatures
+    gates queue submit_options handles subjobs parents askers
+    process_table processes commands signals inbox said context
+    results fingerprints handlers signatures
     pages packing
     groups listing store heritage endings threads stuck failures
     deliveries direct posting hosts couriers webhooks engines sight watchdog single attempt aside
     asking outcomes worker control pool submission job_types lookup answering steering
-    batch_views batch_intake batch_handles batching nesting
+    batch_views batch_intake batch_handles batching nesting lifetime
     toolbox_text toolbox_output toolbox_scope
     toolbox_formats toolbox_status toolbox_advice toolbox_answers toolbox_errors toolbox_arguments
     toolbox_actions toolbox_names toolbox tooling runner
