@@ -128,12 +128,12 @@ class _Outbox(Inbox):
 
     def do(self, call: Callable[[], None]) -> None:
         with self._lock:
-            if not self._closed:
+            if not self.closed:
                 call()
 
     def close(self) -> None:
         with self._lock:
-            self._closed = True
+            self.closed = True
 
 
 class _Server:
