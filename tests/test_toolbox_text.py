@@ -51,7 +51,12 @@ def test_parts_end_with_lines_where_lines_are_short() -> None:
     assert len(part("x" * 1_000, 0, 500).text) == 500
 
 
-@given(TEXTS, TEXTS)
+TAGS = st.lists(st.sampled_from(["</job_output>", "<JOB_OUTPUT_2", "job_output_3>", "x\n"])).map(
+    "".join
+)
+
+
+@given(TAGS, TAGS)
 def test_nothing_in_a_block_can_end_it(one: str, other: str) -> None:
     """A page that a job has read may say that the quotation is over, and give orders then."""
     text = block("job_output", [Piece(0, one), Piece(len(one), other)], total=800)
