@@ -7,6 +7,7 @@ the rest of a scenario.
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -186,15 +187,20 @@ class Behaviours:
             with self.world.asks(ctx):
                 async with asyncio.timeout(patience):
                     return await ctx.ask(
-                        prompt, schema=ANSWER, timeout=2.0, default=-1, notify=self._notify
+                        prompt,
+                        schema=ANSWER,
+                        timeout=2.0,
+                        default=-1,
+                        notify=partial(self._notify, ctx),
                     )
         except TimeoutError:
             return "impatient"
 
-    async def _notify(self, question: Question) -> None:
+    async def _notify(self, ctx: JobContext, question: Question) -> None:
         kind = self.world.faults.strike("handler.notify")
         if kind == "delay":
-            await asyncio.sleep(0.5)
+            with self.world.works_on(ctx):
+                await asyncio.sleep(0.5)
         elif kind == "raise":
             raise self.world.faults.error("handler.notify")
 
@@ -296,6 +302,8 @@ PLANS: dict[str, Behaviour] = {
 PLAN_NAMES = list(PLANS)
 RESISTING = ("swallow", "stubborn", "tidy", "messy")
 """Plans that may go on after they were asked to stop; all others stop at once."""
+GROUPS = ("ask_all",)
+"""Plans that stop a group of tasks first, for which a grace of nothing has no turn."""
 
 
 LEADING_TO = {

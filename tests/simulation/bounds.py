@@ -121,12 +121,12 @@ class Bounds:
 
     def _check_run(self, job: Job, run: Run, now: float) -> None:
         """An attempt is over: no limit was passed, and none struck too early."""
-        world, took = self.world, now - run.began - run.asked
+        world, end = self.world, run.own(now)
         reason = None
         if job.error is not None and job.error.attempt == run.attempt:
             reason = job.error.reason
         ends = {"timeout": job.timeout, "stalled": job.stall_timeout}
-        measured = {"timeout": took - run.extended, "stalled": run.silence(now - run.asked)}
+        measured = {"timeout": end - run.began - run.extended, "stalled": run.silence(end)}
         for name, limit in ends.items():
             if limit is not None:
                 late = measured[name] > limit + 2 * self.grace + EPSILON
@@ -142,7 +142,7 @@ class Bounds:
 
     def _check_in_time(self, job: Job, run: Run, now: float) -> None:
         limit, due = job.timeout, on_loop(job.deadline_at)
-        over = limit is not None and now - run.began - run.asked > limit + run.extended + EPSILON
+        over = limit is not None and run.own(now) - run.began > limit + run.extended + EPSILON
         missed = due is not None and now > due + EPSILON
         self.world.require(not over and not missed, "completed late", job.number, over, missed)
 
@@ -168,7 +168,7 @@ class Bounds:
         keys: Counter[tuple[str, str, str | None]] = Counter()
         for tracked in self.live:
             job = tracked.job
-            if job.status is JobStatus.RUNNING and job.id not in self.world.asking:
+            if self.world.has_worker(job):
                 types[job.type] += 1
                 if job.concurrency_key is not None:
                     keys[job.type, job.concurrency_key, job.owner] += 1
@@ -192,8 +192,7 @@ class Bounds:
     def _pass(self, job: Job, now: float) -> bool:
         """Whether all gates of the job's type are open to it."""
         options = self.world.options[job.type]
-        running = [t.job for t in self.live if t.job.status is JobStatus.RUNNING]
-        running = [each for each in running if each.id not in self.world.asking]
+        running = [t.job for t in self.live if self.world.has_worker(t.job)]
         alike = [other for other in running if other.type == job.type]
         if options.max_concurrency is not None and len(alike) >= options.max_concurrency:
             return False

@@ -8,7 +8,7 @@ from jobrunner import Event, JobStatus
 from jobrunner.jobs import TRANSITIONS, Job
 from jobrunner.limits import Limits
 
-from .behaviours import RESISTING
+from .behaviours import GROUPS, RESISTING
 from .bounds import EPSILON
 from .loop import unix_now
 from .world import Stream, World
@@ -37,7 +37,7 @@ class Histories:
         world, require = self.world, self.world.require
         for job in world.jobs:
             require(job.is_final, "a job never ended", job.number, job.status)
-            fair = resists(world, job) or world.torn or not is_stuck(job)
+            fair = resists(world, job, self.grace) or world.torn or not is_stuck(job)
             require(fair, "an obedient handler is given up", job.number)
             self._check_caps(job)
             self._check_history(job, job.log.read(0).events)
@@ -143,10 +143,11 @@ def is_stuck(job: Job) -> bool:
     return job.error is not None and job.error.type == "Stuck"
 
 
-def resists(world: World, job: Job) -> bool:
+def resists(world: World, job: Job, grace: float) -> bool:
     """Whether its handler may go on when it is asked to stop."""
     plan = job.metadata["plan"] if job.metadata is not None else None
-    return plan in RESISTING or job.id in world.resisting
+    hurried = grace == 0 and plan in GROUPS
+    return plan in RESISTING or hurried or job.id in world.resisting
 
 
 def _due_at(job: Job, before: Event) -> float:

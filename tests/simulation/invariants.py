@@ -133,11 +133,14 @@ class Invariants:
         """Check that of the runner's tasks only those of stuck jobs are left."""
         others = asyncio.all_tasks() - {asyncio.current_task()}
         ours = [task for task in others if not _is_clients(task)]
-        stuck = {job.id for job in self.world.jobs if is_stuck(job) and resists(self.world, job)}
+        stuck = {job.id for job in self.world.jobs if self._is_left(job)}
         stray = [task.get_name() for task in ours if task.get_name() not in stuck]
         self.world.require(not stray, "tasks are left", stray)
         declared = self.world.runner.stats().stuck
         self.world.require(len(ours) <= declared, "more tasks than stuck", len(ours), declared)
+
+    def _is_left(self, job: Job) -> bool:
+        return is_stuck(job) and resists(self.world, job, self.bounds.grace)
 
 
 def _is_clients(task: "asyncio.Task[Any]") -> bool:

@@ -83,7 +83,21 @@ class Run:
     signs: list[float] = field(default_factory=list)
     extended: float = 0.0
     asked: float = 0.0
-    """Seconds for which a person was asked, or a worker waited for; no limit counts them."""
+    """Seconds for which a person was asked, or a worker waited for, until `asks_since`."""
+    asks: int = 0
+    """How many ask now, less those that do something of their own meanwhile."""
+    asks_since: float = 0.0
+
+    def own(self, now: float) -> float:
+        """Return the time on the clock that its limits go by, which no asking moves."""
+        return now - self.asked - (now - self.asks_since if self.asks > 0 else 0.0)
+
+    def ask(self, more: int, now: float) -> None:
+        """Have so many more ask from now on."""
+        if self.asks > 0:
+            self.asked += now - self.asks_since
+        self.asks += more
+        self.asks_since = now
 
     def silence(self, end: float) -> float:
         """Return the longest time without a sign of life, until `end`."""
@@ -120,6 +134,8 @@ class World:
         self.entered: dict[str, int] = {}
         self.asking: dict[str, int] = {}
         """Jobs whose handlers are asking, and how often at once."""
+        self.notifying: set[str] = set()
+        """Those of them that have their workers, and do something by themselves."""
         self.answered: dict[tuple[str, str], object] = {}
         """The answer that a question was given, by job and question."""
         self.active = 0
@@ -232,26 +248,44 @@ class World:
     def sign(self, ctx: JobContext) -> None:
         """Note that a handler says something; call it just before."""
         if (run := self._run(ctx)) is not None:
-            run.signs.append(self.loop.time() - run.asked)
+            run.signs.append(run.own(self.loop.time()))
 
     def without_worker(self) -> list[Job]:
         """Return the running jobs whose handlers may be waiting for a worker."""
-        return [j for j in self.jobs if j.id in self.asking and j.status is JobStatus.RUNNING]
+        waiting = self.asking.keys() - self.notifying
+        return [j for j in self.jobs if j.id in waiting and j.status is JobStatus.RUNNING]
+
+    def has_worker(self, job: Job) -> bool:
+        """Return whether the job's handler has a worker for sure."""
+        asks = job.id in self.asking and job.id not in self.notifying
+        return not asks and (job.status is JobStatus.RUNNING or job.id in self.notifying)
 
     @contextmanager
     def asks(self, ctx: JobContext) -> Iterator[None]:
         """A handler asks: the time that this takes is nobody's."""
-        run, began = self._run(ctx), self.loop.time()
+        run = self._run(ctx) or Run(ctx.attempt, self.loop.time())
         self.asking[ctx.job_id] = self.asking.get(ctx.job_id, 0) + 1
+        run.ask(1, self.loop.time())
         try:
             yield
         finally:
             self.asking[ctx.job_id] -= 1
             if not self.asking[ctx.job_id]:
                 del self.asking[ctx.job_id]
-            if run is not None:
-                run.asked += self.loop.time() - began
-                run.signs.append(self.loop.time() - run.asked)
+            run.ask(-1, self.loop.time())
+            run.signs.append(run.own(self.loop.time()))
+
+    @contextmanager
+    def works_on(self, ctx: JobContext) -> Iterator[None]:
+        """A handler that asks does something by itself: this takes its own time."""
+        run = self._run(ctx) or Run(ctx.attempt, self.loop.time())
+        run.ask(-1, self.loop.time())
+        self.notifying.add(ctx.job_id)
+        try:
+            yield
+        finally:
+            run.ask(1, self.loop.time())
+            self.notifying.remove(ctx.job_id)
 
     def extended(self, ctx: JobContext, seconds: float) -> None:
         """Note that a handler gets more time; call it just before."""
