@@ -20,25 +20,6 @@ TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
 @virtual_time
-async def test_generations_are_bounded() -> None:
-    """A job type that submits itself without end must not take the memory of all."""
-    runner = family(limits=Limits(max_depth=3))
-
-    @runner.job
-    async def russian_doll(ctx: JobContext) -> None:
-        await (await ctx.submit("russian_doll")).result()
-
-    async with runner:
-        job = await runner.submit(russian_doll)
-        view = await job.wait()
-        dolls = (await runner.list(type="russian_doll", limit=10)).jobs
-    assert [doll.error.type for doll in dolls if doll.error] == ["TooDeeplyNested"] + [
-        "JobFailed"
-    ] * 3
-    assert view.error is not None and "Limits.max_depth" in view.error.detail
-
-
-@virtual_time
 async def test_a_chain_of_jobs_that_have_ended_is_not_deep() -> None:
     """A job that submits its successor and returns may do so for years."""
     runner = family(limits=Limits(max_depth=1))

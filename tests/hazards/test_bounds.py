@@ -119,6 +119,25 @@ async def test_q10_max_aside() -> None:
 
 
 @virtual_time
+async def test_q10_max_depth() -> None:
+    """A job type that submits itself without end must not take the memory of all."""
+    runner = runner_with(workers=1, limits=Limits(max_depth=3))
+
+    @runner.job
+    async def doll(ctx: JobContext, left: int) -> None:
+        if left:
+            await (await ctx.submit("doll", {"left": left - 1})).result()
+
+    async with runner:
+        job = await runner.submit(doll, {"left": 3 * TEN})
+        view = await job.wait()
+        errors = [doll.error.type for doll in (await runner.list()).jobs if doll.error]
+        assert errors == ["TooDeeplyNested", "JobFailed", "JobFailed", "JobFailed"]
+        assert view.error is not None and "Limits.max_depth" in view.error.detail
+        await (await runner.submit(doll, {"left": 3})).result()
+
+
+@virtual_time
 async def test_q10_max_questions() -> None:
     """A person isn't asked a thousand things at once."""
     async with runner_with(limits=Limits(max_questions=5)) as runner:
