@@ -58,6 +58,7 @@ async def stepped(runner: DrivenRunner) -> JobHandle[Any]:
 async def inline(runner: DrivenRunner) -> JobHandle[Any]:
     job = await runner.submit("release")
     await answered(runner, job)
+    assert job.status == "completed"
     return job
 
 

@@ -1,6 +1,7 @@
 """Drive modes: the same runner, whoever says when it goes on."""
 
 import asyncio
+import threading
 from typing import Any
 
 import pytest
@@ -203,6 +204,15 @@ async def test_a_runner_without_webhooks_has_none_under_test() -> None:
         job = await runner.submit("nap", webhook_url="https://example.com/mine?a=b")
         await receiver.told("job.completed", job)
     assert [each.url for each in receiver.received] == ["https://example.com/mine?a=b"]
+
+
+@virtual_time
+async def test_the_watchdog_is_off() -> None:
+    """On a busy machine it would add to the jobs' events, and no run would be like another."""
+    before = set(threading.enumerate())
+    async with flow_runner() as runner:
+        await (await runner.submit("nap")).wait()
+        assert set(threading.enumerate()) == before
 
 
 def test_a_mode_that_is_none_is_refused() -> None:

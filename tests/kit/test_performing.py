@@ -32,10 +32,11 @@ async def test_an_attempt_gives_its_value_and_what_it_has_said() -> None:
 
 
 @virtual_time
-async def test_what_the_handler_raises_is_raised() -> None:
-    """The exception itself, not its description."""
+async def test_what_the_handler_raises_is_raised(caplog: pytest.LogCaptureFixture) -> None:
+    """The exception itself, not its description; and of the attempts to come nobody hears."""
     with pytest.raises(OSError, match="not at the first time"):
         await perform_job(refactor, {"path": "a.py"}, max_attempts=3)
+    assert "had not ended" not in caplog.text
 
 
 @virtual_time

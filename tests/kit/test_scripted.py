@@ -1,5 +1,7 @@
 """A model that says what it is told to, in the order of its script."""
 
+import asyncio
+
 import pytest
 
 from jobrunner.testing import RateLimited, ScriptedModel, ToolCall, Turn, virtual_time
@@ -26,6 +28,7 @@ async def test_a_turn_may_take_its_time_and_come_in_pieces() -> None:
     """Limits are met by slow models, and streams by patient ones."""
     model = ScriptedModel(Turn("to be or", seconds=30.0))
     assert [piece async for piece in model.stream("?")] == ["to ", "be ", "or "]
+    assert asyncio.get_running_loop().time() == 30.0
 
 
 @virtual_time
