@@ -1,13 +1,15 @@
 """A runner's tools over MCP, as every client may call them, in both eras of the protocol."""
 
+import asyncio
 from collections.abc import AsyncIterator
+from itertools import pairwise
 from typing import Any
 
 import pytest
 
 pytest.importorskip("mcp", reason="needs the extra mcp")
 
-from jobrunner import InvalidOption, JobRunner, UnknownJobType
+from jobrunner import InvalidOption, JobContext, JobRunner, UnknownJobType
 from jobrunner.tools.mcp import mcp_server
 from tests.mcp_clients import MODES, Agent, agent_of
 from tests.serving import Gates, make_runner
@@ -113,6 +115,30 @@ async def test_whoever_waits_for_several_is_told_how_many_have_ended(
         call = {"job_ids": ids, "wait_seconds": 40}
         await agent.client.call_tool("wait_for_jobs", call, progress_callback=note)
     assert told[:2] == [(0.0, "0 of 2 jobs have ended"), (50.0, "1 of 2 jobs have ended")]
+
+
+async def test_progress_is_told_only_when_it_has_risen() -> None:
+    """MCP has it rise with each notification; a job says much that takes it no further."""
+    runner, gates = make_runner()
+
+    @runner.job
+    async def chatter(ctx: JobContext) -> None:
+        await gates["go"].wait()
+        for percent in (10, 10, 5, 20):
+            ctx.progress(percent, "said")
+            await asyncio.sleep(0.06)  # apart from each other, as they are put together otherwise
+
+    told: list[float] = []
+
+    async def note(progress: float, total: float | None, message: str | None) -> None:
+        told.append(progress)
+        gates["go"].set()
+
+    async with runner, agent_of(runner) as agent:
+        job_id = (await agent.said("chatter_background"))["job_id"]
+        call = {"job_ids": job_id, "wait_seconds": 40}
+        await agent.client.call_tool("wait_for_jobs", call, progress_callback=note)
+    assert all(first < then for first, then in pairwise(told))
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from mcp.shared.exceptions import MCPError
 
 from jobrunner import JobContext, JobRunner
 from jobrunner.tools.mcp_forms import filled_in, form
-from tests.mcp_clients import agent_of
+from tests.mcp_clients import MODES, agent_of
 
 
 class Approval(BaseModel):
@@ -174,6 +174,19 @@ async def test_answers_to_what_is_not_asked_are_left_alone(runner: JobRunner) ->
         done = await agent.get(made["taskId"])
     assert list(task["inputRequests"]) == ["q2"]
     assert done["result"]["structuredContent"]["result"] == ["a", "c"]
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_a_client_without_tasks_answers_by_a_tool(runner: JobRunner, mode: str) -> None:
+    """A plain call that waits comes back with the question, and another one answers it."""
+    async with agent_of(runner, mode=mode) as agent:
+        job_id = (await agent.said("ask_background", kind="choice"))["job_id"]
+        waited = (await agent.said("wait_for_jobs", job_ids=[job_id], wait_seconds=40))["jobs"][0]
+        refused = await agent.call("answer_job", job_id=job_id, value="red")
+        await agent.call("answer_job", job_id=job_id, value="green")
+        done = await agent.said("wait_for_jobs", job_ids=[job_id])
+    assert (waited["status"], refused.is_error) == ("input_required", True)
+    assert done["jobs"][0]["result"] == "green"
 
 
 def test_a_form_has_only_what_forms_may_have() -> None:

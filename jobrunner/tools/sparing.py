@@ -1,6 +1,5 @@
 """Imports that leave uvicorn as it was."""
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -13,10 +12,8 @@ def uvicorn_spared() -> Iterator[None]:
 
     It replaces the handler of signals, for all servers of the process and for good: after the first
     SIGTERM that any of them hears, every stream of the package ends at once. Here the runner's end
-    ends the streams. Whoever has imported it before wanted it, and keeps it.
+    ends the streams. Whoever has imported it before keeps what they have.
     """
-    wanted = "sse_starlette" in sys.modules
     handle_exit = uvicorn.Server.handle_exit
     yield
-    if not wanted:
-        uvicorn.Server.handle_exit = handle_exit  # type: ignore[method-assign]  # as it was
+    uvicorn.Server.handle_exit = handle_exit  # type: ignore[method-assign]  # as it was
