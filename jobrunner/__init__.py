@@ -1,134 +1,30 @@
-"""jobrunner: a single-process, asyncio, in-memory job runner for people who build AI agents."""
+"""jobrunner: a single-process, asyncio, in-memory job runner for people who build AI agents.
 
-from .batch_handles import BatchHandle, BatchItem
-from .batch_views import BatchView
-from .commands import CommandResult
-from .context import JobContext
-from .errors import (
-    AttemptEnded,
-    BatchGone,
-    BatchNotFound,
-    CommandFailed,
-    CommandNotFound,
-    DeliveryNotFound,
-    DuplicateJob,
-    DuplicateJobType,
-    ForkedRunner,
-    IdempotencyKeyReused,
-    IllegalTransition,
-    InvalidAnswer,
-    InvalidCursor,
-    InvalidHandler,
-    InvalidOption,
-    InvalidParams,
-    InvalidResult,
-    InvalidToolsFile,
-    JobCancelled,
-    JobFailed,
-    JobGone,
-    JobNotFinal,
-    JobNotFound,
-    JobNotRetryable,
-    JobRunnerError,
-    JobUnsuccessful,
-    NotWaitingForInput,
-    PayloadTooLarge,
-    PermanentError,
-    ProcessDied,
-    QuestionNotFound,
-    QueueFull,
-    RequestError,
-    RetryableError,
-    RunnerNotStarted,
-    RunnerStopped,
-    ServerProblem,
-    ServerUnreachable,
-    SeveralWorkers,
-    TooDeeplyNested,
-    UnknownJobType,
-    UsageError,
-    WebhookRejected,
-    WrongLoop,
-)
-from .events import Event
-from .handles import JobHandle
-from .jobs import JobStatus
-from .limits import Limits, Retention
-from .lookup import Stats
-from .questions import Question
-from .retry import RetryPolicy
-from .runner import JobRunner
-from .subjobs import SubJob
-from .views import JobPage, JobView, QuestionView, Waited
-from .webhooks import DeliveryView, Webhooks
+The public names are those of `public.py`. They are loaded when the first of them is used: pytest
+imports the package of every plugin that is installed, in projects too that have no use for it.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .public import *  # noqa: F403  # `public` says which
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "AttemptEnded",
-    "BatchGone",
-    "BatchHandle",
-    "BatchItem",
-    "BatchNotFound",
-    "BatchView",
-    "CommandFailed",
-    "CommandNotFound",
-    "CommandResult",
-    "DeliveryNotFound",
-    "DeliveryView",
-    "DuplicateJob",
-    "DuplicateJobType",
-    "Event",
-    "ForkedRunner",
-    "IdempotencyKeyReused",
-    "IllegalTransition",
-    "InvalidAnswer",
-    "InvalidCursor",
-    "InvalidHandler",
-    "InvalidOption",
-    "InvalidParams",
-    "InvalidResult",
-    "InvalidToolsFile",
-    "JobCancelled",
-    "JobContext",
-    "JobFailed",
-    "JobGone",
-    "JobHandle",
-    "JobNotFinal",
-    "JobNotFound",
-    "JobNotRetryable",
-    "JobPage",
-    "JobRunner",
-    "JobRunnerError",
-    "JobStatus",
-    "JobUnsuccessful",
-    "JobView",
-    "Limits",
-    "NotWaitingForInput",
-    "PayloadTooLarge",
-    "PermanentError",
-    "ProcessDied",
-    "Question",
-    "QuestionNotFound",
-    "QuestionView",
-    "QueueFull",
-    "RequestError",
-    "Retention",
-    "RetryPolicy",
-    "RetryableError",
-    "RunnerNotStarted",
-    "RunnerStopped",
-    "ServerProblem",
-    "ServerUnreachable",
-    "SeveralWorkers",
-    "Stats",
-    "SubJob",
-    "TooDeeplyNested",
-    "UnknownJobType",
-    "UsageError",
-    "Waited",
-    "WebhookRejected",
-    "Webhooks",
-    "WrongLoop",
-    "__version__",
-]
+
+def __getattr__(name: str) -> Any:
+    """Load the public names; all are classes, and only a module's own name is in small letters."""
+    if name != "__all__" and not name[0].isupper():
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    public = import_module(".public", __name__)
+    if name == "__all__":
+        return [*public.__all__, "__version__"]
+    try:
+        return getattr(public, name)
+    except AttributeError:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__getattr__("__all__")})

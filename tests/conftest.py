@@ -20,4 +20,4 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     gc.freeze()
 
 
-pytest_plugins = ["pytest_jobrunner", "pytester"]  # ours also where nothing is installed
+pytest_plugins = ["jobrunner.pytest_plugin", "pytester"]  # ours also where nothing is installed

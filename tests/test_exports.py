@@ -7,7 +7,7 @@ from types import ModuleType
 import pytest
 
 import jobrunner
-from jobrunner import errors
+from jobrunner import errors, public
 
 
 def test_all_is_sorted_without_repeats() -> None:
@@ -17,8 +17,22 @@ def test_all_is_sorted_without_repeats() -> None:
 
 def test_all_names_what_the_package_has() -> None:
     """A name that is there and not listed is public by accident; one only listed can't be had."""
-    public = {name for name, value in vars(jobrunner).items() if not isinstance(value, ModuleType)}
-    assert {n for n in public if not n.startswith("_")} | {"__version__"} == set(jobrunner.__all__)
+    names = {name for name, value in vars(public).items() if not isinstance(value, ModuleType)}
+    assert {n for n in names if not n.startswith("_")} | {"__version__"} == set(jobrunner.__all__)
+
+
+def test_each_public_name_can_be_had_from_the_package() -> None:
+    """They are loaded when the first of them is used, and only names of classes are looked up."""
+    assert set(jobrunner.__all__) <= set(dir(jobrunner))
+    for name in public.__all__:
+        assert getattr(jobrunner, name) is getattr(public, name)
+
+
+@pytest.mark.parametrize("name", ["Nothing", "nothing"])
+def test_another_name_is_an_attribute_error(name: str) -> None:
+    """`hasattr` and `from jobrunner import` rely on that."""
+    with pytest.raises(AttributeError, match=f"^module 'jobrunner' has no attribute '{name}'$"):
+        getattr(jobrunner, name)
 
 
 def test_every_error_can_be_caught_by_name() -> None:
@@ -32,6 +46,7 @@ def test_every_error_can_be_caught_by_name() -> None:
 def test_import_loads_no_server_and_no_tool() -> None:
     """An embedding app pays for the edges it uses, and for no others."""
     heavy = ("starlette", "uvicorn", "httpx2", "mcp", "celery", "typer", "rich")
-    code = f"import sys, jobrunner; print([m for m in {heavy} if m in sys.modules])"
+    look = f"print([name for name in {heavy} if name in sys.modules])"
+    code = f"import sys; from jobrunner import JobRunner; {look}"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"

@@ -27,10 +27,10 @@ ORDER = """
     batch_views batch_intake batch_handles batching nesting lifetime
     toolbox_text toolbox_output toolbox_scope
     toolbox_formats toolbox_status toolbox_advice toolbox_answers toolbox_errors toolbox_arguments
-    toolbox_actions toolbox_names toolbox tooling runner
+    toolbox_actions toolbox_names toolbox tooling runner public
     client_address client_errors client_http client_events client_progress client_waiting
     client_jobs client_batches client_watching client_batching client_async client_bridge
-    client_sync_batches client_sync client|tools web server demo cli __main__ testing
+    client_sync_batches client_sync client|tools web server demo cli __main__ testing pytest_plugin
 """.split()
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names.split("|")}
 SOURCES = [pytest.param(p, id=str(p.relative_to(ROOT))) for p in FILES]

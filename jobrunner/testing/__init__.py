@@ -3,7 +3,7 @@
 Time, randomness and order are in the test's hands; delays, limits, retries and validation are those
 of production. With pytest there are fixtures: `job_runner`, `job_app`, `job_client`,
 `webhook_receiver`, `faults`, and the markers `virtual_time`, `shuffle` and `job_runner`; see
-`pytest_jobrunner`. Nothing here needs pytest: with unittest, `virtual_time` is a decorator.
+`jobrunner.pytest_plugin`. Nothing here needs pytest: with unittest, `virtual_time` is a decorator.
 """
 
 from .asserting import assert_events, assert_status, assert_submitted, refute_submitted

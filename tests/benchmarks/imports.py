@@ -16,7 +16,7 @@ MODEL = "the same with asyncio, and one model"
 PROGRAMS = {
     BASE: "import anyio, pydantic",
     MODEL: "import asyncio, anyio, pydantic\nclass Model(pydantic.BaseModel):\n    n: int",
-    OURS: "import jobrunner",
+    OURS: "from jobrunner import JobRunner",
 }
 
 

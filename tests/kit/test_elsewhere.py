@@ -61,7 +61,9 @@ def test_unittest_runs_the_kit_s_tests() -> None:
 def test_the_kit_needs_no_pytest_and_the_plugin_loads_nothing() -> None:
     """Every run of pytest reads the plugin, in projects that have nothing to do with jobs."""
     check = (
-        "import sys; import pytest_jobrunner; assert 'jobrunner' not in sys.modules\n"
+        "import sys; import jobrunner.pytest_plugin\n"
+        "loaded = {name for name in sys.modules if name.startswith('jobrunner')}\n"
+        "assert loaded == {'jobrunner', 'jobrunner.pytest_plugin'}, loaded\n"
         "for name in [n for n in sys.modules if 'pytest' in n]: del sys.modules[name]\n"
         "import jobrunner.testing\n"
         "assert not [name for name in sys.modules if 'pytest' in name]\n"

@@ -26,7 +26,7 @@ def run(pytester: pytest.Pytester) -> Run:
     def run(tests: str, *options: str) -> pytest.RunResult:
         pytester.makepyfile(HEAD + tests)
         pytester.makeini("[pytest]\nasyncio_default_fixture_loop_scope = function")
-        given = ["-p", "pytest_jobrunner", "-p", "no:randomly", "-p", "no:cacheprovider"]
+        given = ["-p", "jobrunner.pytest_plugin", "-p", "no:randomly", "-p", "no:cacheprovider"]
         return pytester.runpytest_inprocess(*given, *options)
 
     return run

@@ -18,5 +18,5 @@ def test_the_flow_that_the_readme_tells_passes(pytester: pytest.Pytester) -> Non
     )
     pytester.makepyfile(block)
     pytester.makeini("[pytest]\nasyncio_default_fixture_loop_scope = function")
-    run = pytester.runpytest_inprocess("-p", "pytest_jobrunner", "--asyncio-mode=auto")
+    run = pytester.runpytest_inprocess("-p", "jobrunner.pytest_plugin", "--asyncio-mode=auto")
     run.assert_outcomes(passed=1)

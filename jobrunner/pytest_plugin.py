@@ -20,7 +20,8 @@ A test may be run by pytest-asyncio in either mode, by anyio's plugin on asyncio
 does it, by this one. At its end it fails if a job, a task, a thread or a process goes on, or a job
 has failed and nobody looked.
 
-This module stands apart and loads nothing: pytest reads it in every project beside jobrunner.
+This module loads nothing of the package: pytest reads it in every project that has jobrunner, and
+before anything measures coverage.
 """
 
 import asyncio
@@ -33,11 +34,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from jobrunner import JobRunner
-    from jobrunner.client import JobClient
-    from jobrunner.server import Server
-    from jobrunner.testing import DrivenRunner, Faults, WebhookReceiver
-    from jobrunner.testing.kit import Kit
+    from .client import JobClient
+    from .runner import JobRunner
+    from .server import Server
+    from .testing import DrivenRunner, Faults, WebhookReceiver
+    from .testing.kit import Kit
 
 _SEED = "jobrunner_seed"
 _KIT: "pytest.StashKey[Kit]" = pytest.StashKey()
@@ -66,9 +67,17 @@ def pytest_configure(config: pytest.Config) -> None:
     if getattr(config.option, _SEED) is None:
         setattr(config.option, _SEED, random.SystemRandom().randrange(2**32))
     if config.option.jobrunner_record:
-        from jobrunner.testing.recording import recording
+        from .testing.recording import recording
 
         recording(True)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Record no more: a run may have another one within it."""
+    if config.option.jobrunner_record:
+        from .testing.recording import recording
+
+        recording(False)
 
 
 def _seed(item: pytest.Item) -> int:
@@ -87,7 +96,7 @@ def _is_virtual(item: pytest.Item) -> bool:
 
 def _new_loop(item: pytest.Item) -> Any:
     """Return what makes the loop of a test in virtual time."""
-    from jobrunner.testing.clock import VirtualLoop
+    from .testing.clock import VirtualLoop
 
     seed = _seed(item) if _is_shuffled(item) else None
     return lambda: VirtualLoop(seed)
@@ -111,7 +120,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
         if (kit := item.stash.get(_KIT, None)) is not None:
             item.obj = kit.around(item.obj)
         if _is_virtual(item):
-            from jobrunner.testing.kit import in_virtual_time
+            from .testing.kit import in_virtual_time
 
             backend = item.funcargs.get("anyio_backend")
             if backend == "asyncio":
@@ -165,7 +174,7 @@ def job_seed(request: pytest.FixtureRequest) -> int:
 @pytest.fixture
 def faults() -> "Faults":
     """Return what goes wrong on purpose in `job_runner`."""
-    from jobrunner.testing import Faults
+    from .testing import Faults
 
     return Faults()
 
@@ -173,7 +182,7 @@ def faults() -> "Faults":
 @pytest.fixture
 def webhook_receiver() -> "WebhookReceiver":
     """Return what takes the webhooks of `job_runner`, and of all its jobs if it had none."""
-    from jobrunner.testing import WebhookReceiver
+    from .testing import WebhookReceiver
 
     return WebhookReceiver()
 
@@ -183,8 +192,8 @@ def job_runner(
     request: pytest.FixtureRequest, runner_under_test: "JobRunner | None", job_seed: int
 ) -> "DrivenRunner":
     """Return a runner in the test's hands; it runs while the test does."""
-    from jobrunner.testing import DrivenRunner
-    from jobrunner.testing.kit import Kit
+    from .testing import DrivenRunner
+    from .testing.kit import Kit
 
     options: dict[str, Any] = {"seed": job_seed}
     for name, fixture in ("faults", "faults"), ("receiver", "webhook_receiver"):
