@@ -1,4 +1,4 @@
-"""An agent of pydantic-ai starts work, is asked about it, and stops it; no network needed.
+"""An agent of pydantic-ai lives a whole conversation about work in the background, offline.
 
 python examples/agent_conversation.py
 """
@@ -6,28 +6,17 @@ python examples/agent_conversation.py
 import asyncio
 import re
 import sys
-from collections.abc import Sequence
 from typing import Any
 
-from pydantic_ai import Agent, Tool
-from pydantic_ai.messages import (
-    ModelMessage,
-    ModelResponse,
-    TextPart,
-    ToolCallPart,
-    ToolReturnPart,
-    UserPromptPart,
-)
+from pydantic_ai import Agent, ModelMessage, ModelResponse, TextPart, Tool
+from pydantic_ai.messages import ToolCallPart, ToolReturnPart, UserPromptPart
 from pydantic_ai.models.function import AgentInfo, FunctionModel
 
 from jobrunner import JobContext, JobRunner
 
 runner = JobRunner(workers=3)
-runner.command_job(
-    "run_tests",
-    [sys.executable, "-m", "unittest", "discover", "-s", "{{folder}}"],
-    description="Run the test suite in a folder.",
-)
+UNITTEST = [sys.executable, "-m", "unittest", "discover", "-s", "{{folder}}"]
+runner.command_job("run_tests", UNITTEST, description="Run the test suite in a folder.")
 
 
 @runner.job
@@ -37,6 +26,13 @@ async def build(ctx: JobContext, target: str) -> str:
         ctx.step(step, 60, f"Compiling {target}")
         await asyncio.sleep(60.0)
     return f"{target}.tar.gz"
+
+
+@runner.job
+async def deploy(ctx: JobContext, target: str) -> str:
+    """Deploy a target, once a person has approved it."""
+    approved = await ctx.ask(f"Deploy {target} to production?", schema=bool)
+    return f"{target} is {'in production' if approved else 'not deployed'}."
 
 
 def tools() -> list[Tool[None]]:
@@ -53,10 +49,11 @@ def tools() -> list[Tool[None]]:
 
 
 def model(messages: list[ModelMessage], info: AgentInfo) -> ModelResponse:
-    """In the place of a model: decides what to call, and says the first line of what it read."""
+    """In the place of a model: decides what to call, and says the gist of what it has read."""
     heard = messages[-1].parts[-1]
     if isinstance(heard, ToolReturnPart):
-        return ModelResponse([TextPart(str(heard.content).splitlines()[0])])
+        said = re.search(r"<job_question>\n(.+)", str(heard.content))
+        return ModelResponse([TextPart(said[1] if said else str(heard.content).split("\n")[0])])
     assert isinstance(heard, UserPromptPart)
     job_id = (re.findall(r"job_[0-9a-f]{32}", str(messages)) or [""])[-1]
     return ModelResponse([ToolCallPart(*decide(str(heard.content), job_id))])
@@ -66,10 +63,12 @@ def decide(heard: str, job_id: str) -> tuple[str, dict[str, Any]]:
     match heard.split():
         case ["Run", *_, folder]:
             return "run_tests_background", {"folder": folder}
-        case ["Are", "they", "done?"]:
+        case ["Are", "they", "done?"] | ["Is", "it", "live?"]:
             return "check_job_status", {"job_id": job_id}
-        case ["Build", target]:
-            return "build_background", {"target": target}
+        case ["Build" | "Deploy" as verb, target]:
+            return f"{verb.lower()}_background", {"target": target}
+        case ["Yes,", *_]:
+            return "answer_job", {"job_id": job_id, "question_id": "q1", "value": True}
         case [*_, "stop", "it!"]:
             return "cancel_job", {"job_id": job_id, "reason": "it takes too long"}
         case _:
@@ -77,11 +76,12 @@ def decide(heard: str, job_id: str) -> tuple[str, dict[str, Any]]:
 
 
 SAID = ["Run the full test suite in {folder}", "Are they done?", "Tell me how they went.",
-        "Build release", "That takes too long, stop it!"]  # fmt: skip
+        "Build release-2", "That takes too long, stop it!",
+        "Deploy release-1", "Is it live?", "Yes, do it.", "How did it end?"]  # fmt: skip
 
 
 async def main(folder: str = ".") -> None:
-    history: Sequence[ModelMessage] = []
+    history: list[ModelMessage] = []
     async with runner:
         agent = Agent(FunctionModel(model), tools=tools())
         for said in SAID:

@@ -30,7 +30,9 @@ class Stats(NamedTuple):
     workers: int
     """How many jobs may run at once."""
     busy: int
-    """How many run."""
+    """How many run, and have a worker."""
+    aside: int
+    """How many wait for an answer, for sub-jobs or for a worker after it, without one."""
     stuck: int
     """Handlers that refused to end and still run, their jobs long ended."""
     stuck_total: int

@@ -47,6 +47,7 @@ class Steering(Answering):
             paused=self._queue.paused,
             workers=self._pool.size,
             busy=self._workers.busy,
+            aside=self._workers.aside.count,
             stuck=len(self._workers.stuck),
             stuck_total=self._workers.stuck.total,
             blocked=self._workers.blocked,

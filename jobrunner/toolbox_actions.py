@@ -126,13 +126,14 @@ def _summary(jobs: list[Job], enough: int, waited: float) -> list[str]:
         told = not jobs or done or asked
         return [] if told else [f"Waited {seconds(waited)}. That is no failure: the job goes on."]
     if done == len(jobs):
-        return [f"All {done} jobs have ended."]
+        return ["Both jobs have ended." if done == 2 else f"All {done} jobs have ended."]
+    rest = "the other goes on" if len(jobs) - done == 1 else "the others go on"
     said = f"{done} of {len(jobs)} jobs {'has' if done == 1 else 'have'} ended"
     if asked:
         return [f"{said}, and one needs an answer."]
     if done >= enough:
-        return [f"{said}; the others go on."]
-    return [f"{said}, after {seconds(waited)}. That is no failure: the others go on."]
+        return [f"{said}; {rest}."]
+    return [f"{said}, after {seconds(waited)}. That is no failure: {rest}."]
 
 
 class GetJobResult(Action):

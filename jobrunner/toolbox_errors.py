@@ -56,9 +56,17 @@ def refused(error: JobRunnerError, scope: Scope, *, job_id: str | None = None) -
                 f'follow that one, with wait_for_jobs(job_ids=["{job_id}"]).'
             )
         case PayloadTooLarge():
-            text = f"The job was not started: {error}. Next: call it with shorter arguments."
+            text = (
+                f"The job was not started: {error}. Next: call it with shorter arguments."
+                if job_id is None
+                else f"The answer was not taken: {error}. Next: give job {job_id} a shorter one."
+            )
         case InvalidAnswer():
-            text = f"The answer was not taken: {error}. Next: call answer_job with one that fits."
+            text = (
+                f"The answer was not taken, and job {job_id} still waits: {error}. Next: call "
+                "answer_job again with one that fits; "
+                f'check_job_status(job_id="{job_id}") shows the question and its schema.'
+            )
         case QuestionNotFound() | NotWaitingForInput():
             text = (
                 f'Nothing was done: {error}. Next: check_job_status(job_id="{job_id}") says how '

@@ -74,10 +74,12 @@ def _running(job: Job, now: float) -> str:
 
 
 def _progress(job: Job) -> str:
-    said = f", {job.progress:g} % done" if job.progress else ""
+    said, message = f", {job.progress:g} % done" if job.progress else "", job.progress_message
     if job.step is not None:
         said += f", at step {job.step.current} of {job.step.total}"
-    return said + (f": {in_line(job.progress_message)}" if job.progress_message else "")
+        if message == f"{job.step.current} of {job.step.total}":
+            message = None  # that of sub-jobs: it says the same
+    return said + (f": {in_line(message)}" if message else "")
 
 
 def _retrying(job: Job, now: float) -> str:

@@ -79,13 +79,15 @@ async def test_the_openai_package_calls_the_tools(
 
 
 @pytest.mark.slow  # it runs the real test suite of the demo, which takes two seconds
-async def test_an_agent_starts_follows_and_stops_work(capsys: pytest.CaptureFixture[str]) -> None:
+async def test_an_agent_starts_follows_stops_and_approves_work(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     """Row 6: the whole conversation with a real framework, and each answer as a model reads it."""
     pytest.importorskip("pydantic_ai", reason="the framework of the example is not installed")
     await load("agent_conversation")["main"](str(SUITE))
     turns = capsys.readouterr().out.split("\nuser:  ")[1:]
     ids = list(dict.fromkeys(ID.findall("".join(turns))))
-    run, asked, waited, built, stopped = turns
+    run, asked, waited, built, stopped, deployed, looked, approved, ended = turns
     assert f"Job {ids[0]} (run_tests) was started in the background. It has no result yet." in run
     assert (f'wait_for_jobs(job_ids=["{ids[0]}"])' in run, "result:" in run) == (True, False)
     assert f"calls: check_job_status {{'job_id': '{ids[0]}'}}" in asked
@@ -94,7 +96,13 @@ async def test_an_agent_starts_follows_and_stops_work(capsys: pytest.CaptureFixt
     assert re.search(r"agent: .* has completed, after \S+ s, with exit code 1\.", waited)
     assert f"Job {ids[1]} (build) was started in the background." in built
     assert re.search(rf'agent: Job {ids[1]} .* was cancelled .*"it takes too long"', stopped)
-    assert len(ids) == 2
+    assert f"Job {ids[2]} (deploy) was started in the background." in deployed
+    assert f'answer_job(job_id="{ids[2]}", question_id="q1", value=...)' in looked
+    assert looked.rstrip().endswith("agent: Deploy release-1 to production?")
+    assert "calls: answer_job {" in approved and "reads: The answer was taken." in approved
+    assert f"Job {ids[2]} (deploy) has completed" in ended
+    assert "release-1 is in production." in ended
+    assert (len(ids), waited.count("Next:"), ended.count("Next:")) == (3, 1, 1)
 
 
 async def test_a_link_in_a_chat_approves_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -173,7 +173,8 @@ async def test_several_questions_are_open_at_once() -> None:
             await job.answer(None, "x")
         await job.answer("q2", "b")
         await asyncio.sleep(1.0)
-        assert (job.status, runner.stats().busy) == ("input_required", 0)
+        stats = runner.stats()
+        assert (job.status, stats.busy, stats.aside) == ("input_required", 0, 1)
         await job.answer("q3", "e")
         await job.answer("q1", "a")
         assert await job.result() == ["a", "b", "e"]

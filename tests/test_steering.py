@@ -182,6 +182,6 @@ async def test_stats_count_what_there_is() -> None:
         stats = runner.stats()
     jobs = dict.fromkeys(JobStatus, 0) | {JobStatus.RUNNING: 1, JobStatus.COMPLETED: 1}
     assert stats == Stats(
-        state="running", paused=False, workers=1, busy=1, stuck=0, stuck_total=0, blocked=0,
-        faults=0, unready=None, jobs=jobs, pruned=1, webhooks={},
+        state="running", paused=False, workers=1, busy=1, aside=0, stuck=0, stuck_total=0,
+        blocked=0, faults=0, unready=None, jobs=jobs, pruned=1, webhooks={},
     )  # fmt: skip

@@ -58,6 +58,23 @@ async def test_a_job_runs_from_call_to_result() -> None:
     assert "<job_result>\nabab!\n</job_result>" in ended
 
 
+@virtual_time
+async def test_the_progress_of_sub_jobs_is_said_once() -> None:
+    """Their message is their step in words; a model would wonder why it is there twice."""
+    async with a_runner() as runner:
+
+        @runner.job
+        async def sleep_all(ctx: JobContext) -> None:
+            await ctx.map("sleep", [{"seconds": 1.0}, {"seconds": 60.0}])
+
+        model = Model(runner)
+        await model.calls("sleep_all_background")
+        await asyncio.sleep(2.0)
+        told = await model.calls("check_job_status", job_id="job_1")
+    assert told.startswith("Job job_1 (sleep_all) has been running for 2.0 s, 50 % done, at step 1")
+    assert " at step 1 of 2.\n" in told
+
+
 @pytest.mark.parametrize(
     "arguments",
     ['{"text": "a"}', b'{"text": "a"}', '"{\\"text\\": \\"a\\"}"', {"text": "a", "times": None}],

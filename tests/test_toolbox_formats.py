@@ -90,6 +90,26 @@ SCHEMAS: list[tuple[str, dict[str, Any]]] = [
 ]
 
 
+GIVEN: dict[str, dict[str, Any]] = {
+    "build_background": {
+        "target": "x", "options": {"nested": {"branch": "b", "nested": {}}}, "mode": "small",
+        "tags": ["a"], "token": "t",
+    },
+    RUNNER.tools("anthropic")[1]["name"]: {},
+    "title_background": {"title": {"a": 1}, "items": [1, "a"]},
+    "echo_background": {"text": "a"},
+    "check_job_status": {"job_id": "job_1"},
+    "wait_for_jobs": {"job_ids": ["job_1"], "mode": "any", "wait_seconds": 1.5},
+    "get_job_result": {"job_id": "job_1", "offset": -1},
+    "list_jobs": {"status": "failed", "type": None, "limit": 3, "cursor": "Mg"},
+    "answer_job": {"job_id": "job_1", "value": {"any": "thing"}, "question_id": "q1"},
+    "cancel_job": {"job_id": "job_1", "reason": "late"},
+}  # fmt: skip
+"""For each tool arguments that fit: all of them, so that each of its params is held to."""
+UNFIT = object()
+"""What no JSON type is: it fits only where anything does."""
+
+
 @pytest.mark.parametrize(("name", "schema"), SCHEMAS)
 def test_the_arguments_schema_is_one(name: str, schema: dict[str, Any]) -> None:
     """Held against the schema of JSON schemas; every reference leads somewhere."""
@@ -97,8 +117,28 @@ def test_the_arguments_schema_is_one(name: str, schema: dict[str, Any]) -> None:
     jsonschema.Draft202012Validator.check_schema(schema)
     assert schema["type"] == "object"
     validator = jsonschema.Draft202012Validator(schema)
-    given = {"target": "x", "options": {"nested": {"branch": "b", "nested": {}}}}
-    assert list(validator.iter_errors(given if name == "build_background" else {})) is not None
+    given = GIVEN[name]
+    assert [error.message for error in validator.iter_errors(given)] == []
+    assert not validator.is_valid({**given, "beside": 1})
+    for wanted in schema.get("required", []):
+        assert not validator.is_valid({key: given[key] for key in given if key != wanted})
+    for key in schema["properties"]:
+        anything = key == "value"  # an answer has its question's schema
+        assert validator.is_valid({**given, key: UNFIT}) is anything, key
+        if key in ("mode", "status"):
+            assert not validator.is_valid({**given, key: "another"})
+
+
+def test_each_format_tells_the_same_under_its_own_names() -> None:
+    """Most vendors' types would take a tool without one, and the model would guess."""
+    told = [(t["name"], t["description"], t["input_schema"]) for t in RUNNER.tools("anthropic")]
+    chat = [tool["function"] for tool in RUNNER.tools("openai-chat")]
+    assert [(t["name"], t["description"], t["parameters"]) for t in chat] == told
+    responses = RUNNER.tools("openai-responses")
+    assert [(t["name"], t["description"], t["parameters"]) for t in responses] == told
+    mcp = RUNNER.tools("mcp")
+    assert [(t["name"], t["description"], t["inputSchema"]) for t in mcp] == told
+    assert all(text.strip() for _, text, _ in told)
 
 
 @pytest.mark.parametrize(("name", "schema"), SCHEMAS)

@@ -223,6 +223,8 @@ async def questions(model: Model) -> dict[str, str]:
     told["it asks"] = await calls("wait_for_jobs", job_ids=[job_id])
     told["one of two asks"] = await calls("wait_for_jobs", job_ids=[build, job_id])
     told["wrong answer"] = await calls("answer_job", job_id=job_id, value={"yes": "perhaps"})
+    long = {"yes": True, "note": "x" * 20_000}
+    told["too long an answer"] = await calls("answer_job", job_id=job_id, value=long)
     told["wrong question"] = await calls("answer_job", job_id=job_id, value=1, question_id="q7")
     told["answered"] = await calls("answer_job", job_id=job_id, value='{"yes": true}')
     told["answered twice"] = await calls("answer_job", job_id=job_id, value={"yes": False})
