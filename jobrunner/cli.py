@@ -120,10 +120,15 @@ async def _serve(server: "Server", greeting: str) -> None:
 
 @app.command()
 def mcp(
-    target: Annotated[str, typer.Argument(help="Where the runner is: `module:runner`.")],
+    target: Annotated[
+        str | None, typer.Argument(help="Where the runner is: `module:runner`.")
+    ] = None,
+    tools: Annotated[
+        Path | None, typer.Option(help="A tools file, gantz.yaml: a job type of each tool.")
+    ] = None,
     workers: Annotated[int | None, typer.Option(help="Jobs at once; the runner's own.")] = None,
 ) -> None:
-    """Serve a runner's tools over stdin and stdout, to an agent that speaks MCP."""
+    """Serve a runner, a tools file or both over stdin and stdout, to an agent that speaks MCP."""
     try:
         from .tools.mcp_stdio import serve_stdio, take_wire
     except ModuleNotFoundError as error:
@@ -133,7 +138,7 @@ def mcp(
         wire = take_wire()  # before anything of the user's could print
     except OSError as error:
         raise _refused(f"stdin or stdout is closed: {error}") from None
-    runner = _load(target)
+    runner, _ = _runner(target, tools)
     try:
         if workers is not None:
             runner.resize(workers)

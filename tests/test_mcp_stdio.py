@@ -191,12 +191,37 @@ def test_a_client_that_reads_no_more_does_not_keep_it(here: Path) -> None:
         assert running.wait(30) == 143
 
 
+def test_a_tools_file_is_served_beside_a_runner(here: Path) -> None:
+    """Whoever has a file, and no Python, gives an agent its tools with one command."""
+    pytest.importorskip("yaml", reason="needs the extra yaml")
+    (here / "gantz.yaml").write_text(TOOLS_FILE)
+    with started(here, "--tools", "gantz.yaml") as running:
+        names = [tool["name"] for tool in ask(running, "tools/list")["result"]["tools"]]
+        begun = call(running, "greet_background", name="it's me; id")
+        job_id = begun["taskId"]
+        told = call(running, "wait_for_jobs", job_ids=[job_id])
+    assert {"greet_background", "chat_background"} <= set(names)
+    assert "hello it's me; id" in told["content"][0]["text"]
+
+
+TOOLS_FILE = """
+name: greetings
+tools:
+  - name: greet
+    description: Greet somebody
+    parameters: [{name: name, type: string, required: true}]
+    script: {shell: "echo hello {{name}}"}
+"""
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
         (["nope:runner"], "no module"),
         (["mcp_served_by_test:nope"], "has no 'nope'"),
         (["mcp_served_by_test:runner", "--workers", "0"], "workers"),
+        ([], "nothing to serve"),
+        (["--tools", "nope.yaml"], "nope.yaml: No such file"),
     ],
 )
 def test_what_cannot_be_served_is_refused(here: Path, arguments: list[str], says: str) -> None:
