@@ -123,21 +123,28 @@ async def test_progress_is_told_only_when_it_has_risen() -> None:
 
     @runner.job
     async def chatter(ctx: JobContext) -> None:
-        await gates["go"].wait()
-        for percent in (10, 10, 5, 20):
-            ctx.progress(percent, "said")
-            await asyncio.sleep(0.06)  # apart from each other, as they are put together otherwise
+        await gates["told"].wait()
+        for number, percent in enumerate((10, 10, 5, 20)):
+            ctx.progress(percent, f"word {number}")
+            await gates[f"word {number}"].wait()  # what comes at once may be put together
 
     told: list[float] = []
 
     async def note(progress: float, total: float | None, message: str | None) -> None:
         told.append(progress)
-        gates["go"].set()
+        gates["told"].set()
 
-    async with runner, agent_of(runner) as agent:
+    async def hear(job_id: str) -> None:
+        async for event in runner.handle(job_id).events():
+            if event.type == "progress":
+                gates[event.data["progress_message"]].set()
+
+    async with runner, agent_of(runner) as agent, asyncio.TaskGroup() as group:
         job_id = (await agent.said("chatter_background"))["job_id"]
+        group.create_task(hear(job_id))
         call = {"job_ids": job_id, "wait_seconds": 40}
         await agent.client.call_tool("wait_for_jobs", call, progress_callback=note)
+    assert 20.0 in told
     assert all(first < then for first, then in pairwise(told))
 
 

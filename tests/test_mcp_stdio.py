@@ -1,83 +1,46 @@
-"""MCP over stdin and stdout: a server in a process of its own, as an agent starts it."""
+"""MCP over stdin and stdout: what only the process shows, and what only raw bytes show."""
 
+import asyncio
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, NamedTuple
 
 import pytest
 
 pytest.importorskip("mcp", reason="needs the extra mcp")
 
-from tests.mcp_clients import MODERN, MODES, TASKS, Agent, KnowsTasks
+from jobrunner import JobContext, JobRunner
+from tests.mcp_clients import MODERN, TASKS
 from tests.processes import ends
 
-from mcp.client.client import Client  # isort: skip
-from mcp.client.stdio import StdioServerParameters, stdio_client  # isort: skip
+from jobrunner.tools.mcp_stdio import Wire, serve_stdio  # isort: skip
 
-pytestmark = pytest.mark.slow  # each has an interpreter of its own, which loads the package
-
-SERVED = '''
-import asyncio
-import os
-import sys
-from jobrunner import JobContext, JobRunner
-
-print("a library says hello when it is imported")
-runner = JobRunner()
-
-@runner.job
-async def chat(ctx: JobContext, says: str) -> str:
-    """Print what is said, and read what there is."""
-    print(says)
-    os.write(1, b"a child's noise\\n")
-    return f"{says}, {sys.stdin.read()!r}"
-
-@runner.job
-async def build(ctx: JobContext, pidfile: str) -> int:
-    """Run for ever, and say as whom."""
-    command = f"trap '' TERM; echo $$ > {pidfile}; sleep 1000; :"
-    return (await ctx.run_command(command, shell=True)).exit_code
-
-@runner.job
-async def wait(ctx: JobContext) -> None:
-    """Say something, and wait."""
-    ctx.progress(40, "here")
-    await asyncio.Event().wait()
-'''
+HERE = Path(__file__).parents[1]
 META = {
     "io.modelcontextprotocol/protocolVersion": MODERN,
     "io.modelcontextprotocol/clientCapabilities": {"extensions": {TASKS: {}}},
 }
 
 
-@pytest.fixture
-def here(tmp_path: Path) -> Path:
-    (tmp_path / "mcp_served_by_test.py").write_text(SERVED)
-    return tmp_path
-
-
-def server(here: Path) -> StdioServerParameters:
-    """How an agent is told to start the server."""
-    return StdioServerParameters(
-        command=sys.executable,
-        args=["-m", "jobrunner", "mcp", "mcp_served_by_test:runner"],
-        env=dict(os.environ),
-        cwd=here,
-    )
+def line(method: str, **params: Any) -> bytes:
+    """Return a request as it goes over the wire."""
+    request = {"jsonrpc": "2.0", "id": 1, "method": method, "params": {"_meta": META} | params}
+    return json.dumps(request).encode() + b"\n"
 
 
 @contextmanager
-def started(here: Path, *arguments: str) -> "Iterator[subprocess.Popen[bytes]]":
+def started(*arguments: str) -> "Iterator[subprocess.Popen[bytes]]":
     """Start the server, and leave nothing of it."""
-    command = [sys.executable, "-m", "jobrunner", "mcp", "mcp_served_by_test:runner", *arguments]
+    command = [sys.executable, "-m", "jobrunner", "mcp", "tests.mcp_served:runner", *arguments]
     pipe = subprocess.PIPE
-    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, cwd=here) as running:
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, cwd=HERE) as running:
         try:
             yield running
         finally:
@@ -85,65 +48,70 @@ def started(here: Path, *arguments: str) -> "Iterator[subprocess.Popen[bytes]]":
             running.wait(30)
 
 
-def ask(running: "subprocess.Popen[bytes]", method: str, **params: Any) -> dict[str, Any]:
-    """Send a request, and return its answer; what else comes would be no message."""
-    assert running.stdin and running.stdout
-    request = {"jsonrpc": "2.0", "id": 1, "method": method, "params": {"_meta": META} | params}
-    running.stdin.write(json.dumps(request).encode() + b"\n")
-    running.stdin.flush()
-    answer: dict[str, Any] = json.loads(running.stdout.readline())
-    return answer
-
-
 def call(running: "subprocess.Popen[bytes]", tool: str, **arguments: Any) -> dict[str, Any]:
-    """Call a tool, and return its result."""
-    result: dict[str, Any] = ask(running, "tools/call", name=tool, arguments=arguments)["result"]
+    """Call a tool, and return its result; what else comes would be no message."""
+    assert running.stdin and running.stdout
+    running.stdin.write(line("tools/call", name=tool, arguments=arguments))
+    running.stdin.flush()
+    result: dict[str, Any] = json.loads(running.stdout.readline())["result"]
     return result
 
 
-@pytest.mark.parametrize("mode", MODES)
-async def test_an_agent_starts_waits_reads_and_stops(here: Path, mode: str) -> None:
-    """What handlers print goes elsewhere, and what they read has ended."""
-    told: list[float] = []
+class Ends(NamedTuple):
+    """A client's ends of the pipes of a server in this process, and how the server ends."""
 
-    async def note(progress: float, total: float | None, message: str | None) -> None:
-        told.append(progress)
+    stdin: BinaryIO
+    stdout: BinaryIO
+    code: "asyncio.Task[int]"
 
-    async with Client(stdio_client(server(here)), mode=mode) as client:
-        agent = Agent(client)
-        names = [tool.name for tool in (await client.list_tools()).tools]
-        job_id = (await agent.said("chat_background", says="hello"))["job_id"]
-        waited = await agent.said("wait_for_jobs", job_ids=[job_id])
-        other = (await agent.said("wait_background"))["job_id"]
-        call = {"job_ids": [other], "wait_seconds": 0.2}
-        await client.call_tool("wait_for_jobs", call, progress_callback=note)
-        stopped = await agent.said("cancel_job", job_id=other)
-    assert {"chat_background", "list_jobs"} <= set(names)
-    assert waited["jobs"][0]["result"] == "hello, ''"
-    assert stopped["status"] == "cancelled"
-    assert told[-1] == 40.0
+    async def answer(self) -> Any:
+        """Return the next message."""
+        return json.loads(await asyncio.to_thread(self.stdout.readline))
 
 
-async def test_a_job_is_a_task_for_a_client_that_knows_them(here: Path) -> None:
-    """Without a header, which there is none of here."""
-    client = Client(stdio_client(server(here)), extensions=[KnowsTasks()])
-    async with client:
-        agent = Agent(client)
-        made = await agent.task("wait_background")
-        await agent.send("tasks/cancel", taskId=made["taskId"])
-        task = await agent.get(made["taskId"])
-        while task["status"] == "working":
-            task = await agent.get(made["taskId"])
-    assert task["status"] == "cancelled"
+async def nothing(ctx: JobContext) -> None:
+    """Do nothing."""
 
 
-@pytest.mark.parametrize(("end", "code"), [("eof", 0), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
-def test_p1_its_end_leaves_no_process(here: Path, end: Any, code: int) -> None:
+@pytest.fixture
+async def server() -> AsyncIterator[Ends]:
+    """Serve a runner with more tools than a pipe holds; it has ended when the test has."""
+    runner = JobRunner()
+    for number in range(100):
+        runner.job(name=f"type{number}")(nothing)
+    (stdin, to_it), (from_it, stdout) = os.pipe(), os.pipe()
+    with os.fdopen(to_it, "wb", buffering=0) as write, os.fdopen(from_it, "rb") as read:
+        serving = asyncio.create_task(serve_stdio(runner, Wire(stdin, stdout)))
+        yield Ends(write, read, serving)
+    await serving
+    os.close(stdin)
+    os.close(stdout)
+
+
+@pytest.mark.slow  # an interpreter that loads the package
+def test_what_handlers_print_goes_elsewhere_and_what_they_read_has_ended() -> None:
+    """Stdout has nothing but messages, and a handler can't take any from stdin."""
+    with started() as running:
+        job_id = call(running, "read_background")["taskId"]
+        waited = call(running, "wait_for_jobs", job_ids=[job_id])
+        out, errors = running.communicate()
+    assert waited["structuredContent"]["jobs"][0]["result"] == ""
+    assert (out, running.returncode) == (b"", 0)
+    for said in (b"a library says hello", b"a handler says something", b"a child's noise"):
+        assert said in errors
+
+
+@pytest.mark.slow  # an interpreter that loads the package
+@pytest.mark.parametrize(
+    ("end", "code", "ignored"),
+    [("eof", 0, "TERM"), (signal.SIGTERM, 143, "USR1"), (signal.SIGHUP, 129, "USR1")],
+)
+def test_p1_its_end_leaves_no_process(tmp_path: Path, end: Any, code: int, ignored: str) -> None:
     """An agent closes the pipe and goes; some send a signal, and are gone two seconds later."""
-    pidfile = here / "pid"
+    pidfile = tmp_path / "pid"
     os.mkfifo(pidfile)
-    with started(here) as running:
-        made = call(running, "build_background", pidfile=str(pidfile))
+    with started() as running:
+        made = call(running, "build_background", pidfile=str(pidfile), ignored=ignored)
         assert made["resultType"] == "task"
         pid = int(pidfile.read_text())  # waits until it is there
         if end == "eof":
@@ -157,51 +125,29 @@ def test_p1_its_end_leaves_no_process(here: Path, end: Any, code: int) -> None:
     assert ends(pid)
 
 
-def test_a_message_without_a_newline_at_the_end_is_none(here: Path) -> None:
+async def test_a_message_without_a_newline_at_the_end_is_none(server: Ends) -> None:
     """Half a message is what is left when a client dies; it must not be carried out."""
-    with started(here) as running:
-        assert running.stdin and running.stdout
-        running.stdin.write(b'{"jsonrpc": "2.0", "id": 1, "method": "ping"')
-        running.stdin.close()
-        assert running.stdout.read() == b""
-        assert running.wait(30) == 0
+    server.stdin.write(line("tools/list").rstrip())
+    server.stdin.close()
+    assert await server.code == 0
+    os.set_blocking(server.stdout.fileno(), False)
+    assert server.stdout.read() is None
 
 
-def test_what_is_no_message_is_passed_over(here: Path) -> None:
+async def test_what_is_no_message_is_passed_over(server: Ends) -> None:
     """One broken line is no reason to lose the jobs that run."""
-    with started(here) as running:
-        assert running.stdin
-        running.stdin.write(b"\xff\xfe{\n[1]\n" + b"x" * 5_000_000 + b"\n")
-        assert call(running, "list_jobs")["isError"] is False
+    broken = b"\xff\xfe{\n[1]\n" + b"x" * 5_000_000 + b"\n"
+    await asyncio.to_thread(server.stdin.write, broken)
+    server.stdin.write(line("tools/list"))
+    assert (await server.answer())["result"]["tools"]
 
 
-def test_a_client_that_reads_no_more_does_not_keep_it(here: Path) -> None:
+async def test_a_client_that_reads_no_more_does_not_keep_it(server: Ends) -> None:
     """Its pipe is full for ever; the server ends all the same."""
-    with started(here) as running:
-        assert running.stdin
-        request = {"jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": {"_meta": META}}
-        line = json.dumps(request).encode() + b"\n"
-        assert ask(running, "tools/list")["result"]["tools"]
-        wire = running.stdin.fileno()
-        os.set_blocking(wire, False)
-        with suppress(BlockingIOError):  # at last neither side takes any more
-            while os.write(wire, line):
-                pass
-        running.send_signal(signal.SIGTERM)
-        assert running.wait(30) == 143
-
-
-def test_a_tools_file_is_served_beside_a_runner(here: Path) -> None:
-    """Whoever has a file, and no Python, gives an agent its tools with one command."""
-    pytest.importorskip("yaml", reason="needs the extra yaml")
-    (here / "gantz.yaml").write_text(TOOLS_FILE)
-    with started(here, "--tools", "gantz.yaml") as running:
-        names = [tool["name"] for tool in ask(running, "tools/list")["result"]["tools"]]
-        begun = call(running, "greet_background", name="it's me; id")
-        job_id = begun["taskId"]
-        told = call(running, "wait_for_jobs", job_ids=[job_id])
-    assert {"greet_background", "chat_background"} <= set(names)
-    assert "hello it's me; id" in told["content"][0]["text"]
+    server.stdin.write(line("tools/list"))
+    await asyncio.to_thread(select.select, [server.stdout], [], [])  # full now, and not all of it
+    signal.raise_signal(signal.SIGTERM)
+    assert await server.code == 143
 
 
 TOOLS_FILE = """
@@ -214,20 +160,33 @@ tools:
 """
 
 
+@pytest.mark.slow  # an interpreter that loads the package
+def test_a_tools_file_is_served_beside_a_runner(tmp_path: Path) -> None:
+    """Whoever has a file, and no Python, gives an agent its tools with one command."""
+    pytest.importorskip("yaml", reason="needs the extra yaml")
+    file = tmp_path / "gantz.yaml"
+    file.write_text(TOOLS_FILE)
+    with started("--tools", str(file)) as running:
+        greeted = call(running, "greet_background", name="it's me; id")["taskId"]
+        read = call(running, "read_background")["taskId"]
+        told = call(running, "wait_for_jobs", job_ids=[greeted, read])
+    assert "hello it's me; id" in told["content"][0]["text"]
+
+
+@pytest.mark.slow  # an interpreter that loads the package
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
         (["nope:runner"], "no module"),
-        (["mcp_served_by_test:nope"], "has no 'nope'"),
-        (["mcp_served_by_test:runner", "--workers", "0"], "workers"),
+        (["tests.mcp_served:runner", "--workers", "0"], "workers"),
         ([], "nothing to serve"),
         (["--tools", "nope.yaml"], "nope.yaml: No such file"),
     ],
 )
-def test_what_cannot_be_served_is_refused(here: Path, arguments: list[str], says: str) -> None:
+def test_what_cannot_be_served_is_refused(arguments: list[str], says: str) -> None:
     """On stderr, where an agent's log is; stdout has nothing but messages."""
     command = [sys.executable, "-m", "jobrunner", "mcp", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=here, timeout=60,
+    done = subprocess.run(command, capture_output=True, text=True, cwd=HERE, timeout=60,
                           env=os.environ | {"COLUMNS": "200"})  # fmt: skip
     assert (done.returncode, done.stdout) == (2, "")
     assert says in done.stderr
