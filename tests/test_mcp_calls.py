@@ -124,6 +124,7 @@ async def test_progress_is_told_only_when_it_has_risen() -> None:
     @runner.job
     async def chatter(ctx: JobContext) -> None:
         await gates["told"].wait()
+        await (await runner.submit("echo")).wait()  # news of another job are none
         for number, percent in enumerate((10, 10, 5, 20)):
             ctx.progress(percent, f"word {number}")
             await gates[f"word {number}"].wait()  # what comes at once may be put together

@@ -140,6 +140,18 @@ async def test_an_answer_that_doesn_t_fit_is_refused_and_the_question_stays(
     assert (codes, task["status"]) == ([-32602] * 3, "input_required")
 
 
+async def test_q10_an_answer_that_is_too_long_is_the_client_s_fault(runner: JobRunner) -> None:
+    """It says so by the code for parameters, and the question stays open."""
+    async with agent_of(runner, tasks=True) as agent:
+        made = await agent.task("ask_background", kind="text")
+        await asked(runner, made["taskId"])
+        with pytest.raises(MCPError) as refused:
+            long = accept({"value": "x" * 300_000})
+            await agent.send("tasks/update", taskId=made["taskId"], inputResponses=long)
+        task = await agent.get(made["taskId"])
+    assert (refused.value.error.code, task["status"]) == (-32602, "input_required")
+
+
 @pytest.mark.parametrize("action", ["decline", "cancel"])
 async def test_who_will_not_answer_stops_the_job(runner: JobRunner, action: str) -> None:
     """A question that was turned down would otherwise be asked for ever."""

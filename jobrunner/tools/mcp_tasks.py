@@ -23,7 +23,7 @@ from mcp_types.jsonrpc import (
 )
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
-from ..errors import InvalidAnswer, JobGone, JobNotFound, JobRunnerError, NotWaitingForInput
+from ..errors import InvalidAnswer, JobGone, JobNotFound, NotWaitingForInput, RequestError
 from ..jobs import Job, JobStatus
 from ..questions import OpenQuestion
 from ..toolbox_text import in_line
@@ -210,5 +210,5 @@ def _as_errors() -> Iterator[None]:
         raise MCPError(INVALID_PARAMS, f"there is no such task: {error}") from None
     except InvalidAnswer as error:
         raise MCPError(INVALID_PARAMS, str(error), {"errors": error.errors}) from None
-    except JobRunnerError as error:
-        raise MCPError(INTERNAL_ERROR, str(error)) from None
+    except RequestError as error:
+        raise MCPError(INVALID_PARAMS, str(error)) from None
