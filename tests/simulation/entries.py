@@ -75,6 +75,17 @@ class Entry:
     """Idempotency keys of submits that joined it."""
     history: list[tuple[JobStatus, float]] = field(default_factory=list)
     asked: bool = False
+    """Whether somebody wants it to stop."""
+    ends_by: float = math.inf
+    """End of its time limit."""
+    left: float = math.inf
+    """Seconds that are left of it while that stands still."""
+    questions: int = 0
+    """How many it has asked in all its attempts."""
+    open: bool = False
+    """Whether the newest of them waits for an answer."""
+    answer: int = 0
+    """What it goes on with when it has a worker again."""
 
     @property
     def final(self) -> bool:

@@ -7,7 +7,6 @@ from typing import Any
 from hypothesis import assume
 from hypothesis import strategies as st
 from hypothesis.stateful import (
-    RuleBasedStateMachine,
     initialize,
     invariant,
     precondition,
@@ -31,9 +30,10 @@ from jobrunner import (
 from jobrunner.jobs import Job
 from jobrunner.submit_options import SubmitOptions
 
+from .asking_rules import ANY, Ask, AskingMachine
 from .entries import KINDS, Entry, Options, Outcome
 from .loop import EPOCH, SimulatedLoop, unix_now
-from .model import Model
+from .model import NOBODY, Model
 
 SECONDS = st.sampled_from((0.0, 0.5, 1.0, 1.0, 30.0, 60.0, 61.0, 200.0))
 OPTIONS = st.builds(
@@ -49,11 +49,9 @@ OPTIONS = st.builds(
     together=st.sampled_from((None, None, None, "x", "y")),
     duplicate=st.sampled_from(("enqueue", "enqueue", "join", "replace", "reject")),
 )
-ANY = st.integers(0, 1_000)
-"""Which of the jobs, counted from the newest and round again."""
 
 
-class RunnerMachine(RuleBasedStateMachine):
+class RunnerMachine(AskingMachine):
     """A runner whose handlers do what the steps tell them."""
 
     @initialize(
@@ -71,6 +69,7 @@ class RunnerMachine(RuleBasedStateMachine):
         self.jobs: list[Job] = []
         self.told: dict[str, asyncio.Future[object]] = {}
         self.starts: list[tuple[int, int]] = []
+        self.answers: list[tuple[int, int, int]] = []
         self.cursor: tuple[str, int] | None = None
         self.runner = self._runner(drawn["workers"], drawn["grace"])
         self.loop.run_until_complete(self.runner.__aenter__())
@@ -123,26 +122,15 @@ class RunnerMachine(RuleBasedStateMachine):
                 continue
 
     async def _tell(self, ctx: JobContext) -> object:
-        self.told[ctx.job_id] = self.loop.create_future()
-        return await self.told[ctx.job_id]
-
-    def _entry(self, which: int) -> tuple[Entry, Job]:
-        number = which % len(self.jobs)
-        return self.model.jobs[-1 - number], self.jobs[-1 - number]
-
-    def _do(self, operation: Any, refusal: type[JobRunnerError] | None) -> Any:
-        """Await an operation; it succeeds or is refused as the model says."""
-        try:
-            value = self.loop.run_until_complete(operation)
-        except JobRunnerError as error:
-            assert type(error) is refusal, f"{error!r}, expected {refusal}"
-            return None
-        assert refusal is None, f"not refused with {refusal}"
-        return value
-
-    def _settle(self) -> None:
-        self.loop.settle()
-        self.model.advance()
+        while True:
+            self.told[ctx.job_id] = self.loop.create_future()
+            told = await self.told[ctx.job_id]
+            if not isinstance(told, Ask):
+                return told
+            job = self.runner.record(ctx.job_id)
+            asked = 1 + (0 if job.questions is None else job.questions.asked)
+            answer = await ctx.ask("?", schema=int, timeout=told.timeout, default=NOBODY)
+            self.answers.append((job.number, asked, answer))
 
     def _expect(self, handle: Any, expected: Entry) -> None:
         """Compare a handle that was returned with what the model expects."""
@@ -228,7 +216,7 @@ class RunnerMachine(RuleBasedStateMachine):
         view = self._do(self.runner.get(job.id), self.model.refusal(entry))
         assert view is None or (view.status, view.attempt) == (entry.status, entry.attempt)
 
-    @precondition(lambda self: self.model.running or self.model.stuck)
+    @precondition(lambda self: self.model.inside())
     @rule(
         which=ANY,
         outcome=st.sampled_from(("value", "value", "error", "later", "never")),
@@ -236,13 +224,13 @@ class RunnerMachine(RuleBasedStateMachine):
     )
     def finish(self, which: int, outcome: Outcome, delay: float) -> None:
         """A handler returns or raises."""
-        inside = self.model.running + self.model.stuck
+        inside = self.model.inside()
         self._finish(inside[which % len(inside)], outcome, delay)
 
     @rule()
     def finish_all(self) -> None:
         """All handlers return; whatever they make room for starts."""
-        for entry in self.model.running + self.model.stuck:
+        for entry in self.model.inside():
             self._finish(entry, "value", 0.0)
 
     def _finish(self, entry: Entry, outcome: Outcome, delay: float) -> None:
@@ -302,7 +290,7 @@ class RunnerMachine(RuleBasedStateMachine):
         """Whatever can be asked of the runner is what the model says."""
         assume(not self.model.tied)
         model, stats = self.model, self.runner.stats()
-        assert self.starts == model.starts
+        assert (self.starts, self.answers) == (model.starts, model.answers)
         assert {status: n for status, n in stats.jobs.items() if n} == Counter(
             entry.status for entry in model.kept
         )

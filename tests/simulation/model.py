@@ -5,17 +5,16 @@ passing has happened.
 """
 
 import math
-from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 from jobrunner import (
     DuplicateJob,
     IdempotencyKeyReused,
-    JobGone,
+    InvalidAnswer,
     JobNotFinal,
-    JobNotFound,
     JobStatus,
+    NotWaitingForInput,
+    QuestionNotFound,
     QueueFull,
 )
 
@@ -23,7 +22,6 @@ from .entries import (
     KINDS,
     MINUTE,
     STRENGTH,
-    WAITING,
     Alarm,
     Entry,
     Options,
@@ -31,52 +29,14 @@ from .entries import (
     Refusal,
     Stop,
 )
+from .known import Known
+
+NOBODY = -1
+"""What a handler goes on with when nobody has answered in time."""
 
 
-@dataclass(eq=False)
-class Model:
-    """All that there is to know."""
-
-    workers: int
-    grace: float
-    max_jobs: int | None
-    max_age: float | None
-    max_tombstones: int
-    max_pending: int
-    now: float = 0.0
-    paused: bool = False
-    jobs: list[Entry] = field(default_factory=list)
-    """All that were ever accepted."""
-    kept: list[Entry] = field(default_factory=list)
-    gone: list[Entry] = field(default_factory=list)
-    """Those that were, in the order in which they went."""
-    finals: list[Entry] = field(default_factory=list)
-    """Those that are kept and have ended, in that order."""
-    ready: list[Entry] = field(default_factory=list)
-    running: list[Entry] = field(default_factory=list)
-    stuck: list[Entry] = field(default_factory=list)
-    starts: list[tuple[int, int]] = field(default_factory=list)
-    tied: bool = False
-    """Whether there was an instant whose order nobody promises."""
-    """Number and attempt of all that has started, in order."""
-    start_times: list[tuple[str, float]] = field(default_factory=list)
-    """Type and time of the same."""
-    alarms: list[Alarm] = field(default_factory=list)
-    turns: deque[Entry | None] = field(default_factory=deque)
-    """Who is about to do something: a handler that was asked to stop, or a worker, for None."""
-    order: int = 0
-    idle: int = field(init=False)
-    """Workers that wait for a job."""
-
-    def __post_init__(self) -> None:
-        self.idle = self.workers
-
-    def refusal(self, entry: Entry) -> Refusal | None:
-        """Return how a request for a job is refused because the job isn't there."""
-        if entry in self.kept:
-            return None
-        remembered = self.gone[-self.max_tombstones :] if self.max_tombstones else []
-        return JobGone if entry in remembered else JobNotFound
+class Model(Known):
+    """The same, as it changes."""
 
     def submit(self, options: Options) -> Refusal | Entry:
         """Return the new job, the one that had the key, or why there is none."""
@@ -97,15 +57,6 @@ class Model:
         for rival in replaced:
             self.cancel(rival)
         return self._add(options)
-
-    def _are_rivals(self, entry: Entry, options: Options) -> bool:
-        alike = (entry.options.type, entry.options.together) == (options.type, options.together)
-        return alike and options.together is not None and not entry.final
-
-    def _is_full(self, type: str, less: list[Entry]) -> bool:
-        waiting = [entry for entry in self.kept if entry.status in WAITING and entry not in less]
-        most, of_type = KINDS[type].pending, [e for e in waiting if e.options.type == type]
-        return len(waiting) >= self.max_pending or (most is not None and len(of_type) >= most)
 
     def _add(self, options: Options) -> Entry:
         entry = Entry(len(self.jobs) + 1, options)
@@ -148,22 +99,63 @@ class Model:
     def cancel(self, entry: Entry) -> Refusal | None:
         if (refusal := self.refusal(entry)) is not None:
             return refusal
-        if entry in self.running:
+        if self._goes_on(entry):
             if not entry.asked:
-                entry.history.append((JobStatus.RUNNING, self.now))  # that it is to stop
+                entry.history.append((entry.status, self.now))  # that it is to stop
             entry.asked = True
-            self._ask(entry, "cancel")
+            self._stop(entry, "cancel")
         elif not entry.final:
             self._end(entry, JobStatus.CANCELLED)
         return None
+
+    def ask(self, entry: Entry, timeout: float | None) -> None:
+        """The handler asks a person, unless it is to stop; it gives its worker back meanwhile."""
+        if entry.stop is not None:
+            return
+        entry.questions += 1
+        entry.open = True
+        self._move(entry, JobStatus.INPUT_REQUIRED)
+        self._silence(entry)
+        entry.left = entry.ends_by - self.now
+        if timeout is not None:
+            self._alarm(entry, timeout, lambda entry: self._close(entry, NOBODY))
+        self.running.remove(entry)
+        self.aside.append(entry)
+        self.turns.append(None)
+
+    def answer(self, entry: Entry, question: int | None, value: int | None) -> Refusal | None:
+        """Somebody answers; None is no answer that fits."""
+        if (refusal := self.refusal(entry)) is not None:
+            return refusal
+        if not entry.open or question not in (None, entry.questions):
+            never = not entry.final and question is not None and question > entry.questions
+            return QuestionNotFound if never else NotWaitingForInput
+        if value is None:
+            return InvalidAnswer
+        self._close(entry, value)
+        return None
+
+    def _close(self, entry: Entry, value: int) -> None:
+        self._withdraw(entry)
+        self._silence(entry)
+        entry.answer = value
+        self.turns.append(entry)
+
+    def _withdraw(self, entry: Entry) -> None:
+        """Nobody waits for an answer any more, nor for a worker."""
+        if entry.open:
+            entry.open = False
+            self._move(entry, JobStatus.RUNNING)
+        if entry in self.ready:
+            self.ready.remove(entry)
 
     def _expire(self, entry: Entry) -> None:
         if entry.attempt == 0:
             self._end(entry, JobStatus.FAILED)
 
     def _miss(self, entry: Entry) -> None:
-        if entry in self.running:
-            self._ask(entry, "deadline")
+        if self._goes_on(entry):
+            self._stop(entry, "deadline")
         else:
             self._end(entry, JobStatus.FAILED)
 
@@ -192,7 +184,9 @@ class Model:
         while self.turns:
             if (entry := self.turns.popleft()) is None:
                 self._take()
-            elif entry in self.running:
+            elif entry in self.aside and entry.stop is None:
+                self._put(entry)
+            elif self._goes_on(entry):
                 self._leave(entry)
                 self._fail(entry, "error", 0.0)
         self.idle = max(0, self.workers - len(self.running))
@@ -206,36 +200,10 @@ class Model:
         if able and not self.paused and len(self.running) < self.workers:
             entry = min(able, key=lambda entry: (entry.rank, entry.number))
             self.ready.remove(entry)
-            self._start(entry)
-
-    def _may_start(self, entry: Entry) -> bool:
-        """Whether no limit of its type holds it back."""
-        kind, key = KINDS[entry.options.type], entry.options.together
-        alike = [other for other in self.running if other.options.type == entry.options.type]
-        if kind.together is not None and len(alike) >= kind.together:
-            return False
-        if key is not None and any(other.options.together == key for other in alike):
-            return False
-        return self._opens(entry.options.type) <= self.now
-
-    def _opens(self, type: str) -> float:
-        """Return from when on the type's rate lets another attempt start."""
-        rate = KINDS[type].rate
-        times = [when for name, when in self.start_times if name == type]
-        return (
-            0.0 if rate is None or len(times) < rate.starts else times[-rate.starts] + rate.seconds
-        )
-
-    def _next_moment(self) -> float:
-        """Return when something happens next, by itself; infinite when nothing does."""
-        moments = [alarm.when for alarm in self.alarms]
-        opens = [self._opens(entry.options.type) for entry in self.ready]
-        return min([*moments, *(when for when in opens if when > self.now)], default=math.inf)
-
-    def _ties(self, when: float) -> bool:
-        """Whether a rate opens in the instant of an alarm: either may come first then."""
-        opens = any(self._opens(entry.options.type) == when for entry in self.ready)
-        return opens and any(alarm.when == when for alarm in self.alarms)
+            if entry in self.aside:
+                self._go_on(entry)
+            else:
+                self._start(entry)
 
     def advance(self, seconds: float = 0.0) -> None:
         """Let time pass, from one thing that happens to the next; first what happens now."""
@@ -254,17 +222,6 @@ class Model:
             self._act()
         self.now = target
         self._prune()
-
-    def listing(self, before: int | None, **wanted: str | None) -> list[int]:
-        """Return the numbers of the jobs that are kept, newest first."""
-        return [
-            entry.number
-            for entry in reversed(self.kept)
-            if (before is None or entry.number < before)
-            and wanted["status"] in (None, entry.status)
-            and wanted["type"] in (None, entry.options.type)
-            and wanted["session_id"] in (None, entry.options.session)
-        ]
 
     def _move(self, entry: Entry, status: JobStatus) -> None:
         entry.status = status
@@ -290,15 +247,27 @@ class Model:
         self.running.append(entry)
         self.starts.append((entry.number, entry.attempt))
         self.start_times.append((entry.options.type, self.now))
-        if entry.options.timeout is not None:
-            self._alarm(entry, entry.options.timeout, lambda entry: self._ask(entry, "timeout"))
+        self._limit(entry, math.inf if entry.options.timeout is None else entry.options.timeout)
 
-    def _ask(self, entry: Entry, reason: Stop) -> None:
+    def _go_on(self, entry: Entry) -> None:
+        """It has a worker again, and as much time as it had."""
+        self.aside.remove(entry)
+        self.running.append(entry)
+        self.answers.append((entry.number, entry.questions, entry.answer))
+        self._limit(entry, entry.left)
+
+    def _limit(self, entry: Entry, seconds: float) -> None:
+        entry.ends_by = self.now + seconds
+        if seconds < math.inf:
+            self._alarm(entry, seconds, lambda entry: self._stop(entry, "timeout"))
+
+    def _stop(self, entry: Entry, reason: Stop) -> None:
         """Ask the handler to stop, again after a grace, and give it up after another."""
         asked = entry.stop is not None
         entry.stop = max(reason, entry.stop, key=STRENGTH.index)
         if asked:
             return
+        self._withdraw(entry)
         if KINDS[entry.options.type].obeys:
             self.turns.append(entry)
         self._silence(entry)
@@ -310,7 +279,7 @@ class Model:
         self._end(entry, JobStatus.FAILED)
 
     def _leave(self, entry: Entry) -> None:
-        self.running.remove(entry)
+        (self.aside if entry in self.aside else self.running).remove(entry)
         self.turns.append(None)
         self._silence(entry)
 
@@ -338,11 +307,6 @@ class Model:
     def _prune(self) -> None:
         while self.finals and self._outlived(self.finals[0]):
             self._bury(self.finals.pop(0))
-
-    def _outlived(self, oldest: Entry) -> bool:
-        if self.max_jobs is not None and len(self.finals) > self.max_jobs:
-            return True
-        return self.max_age is not None and oldest.ended + self.max_age <= self.now
 
     def _bury(self, entry: Entry) -> None:
         self.kept.remove(entry)
