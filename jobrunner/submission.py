@@ -29,7 +29,7 @@ from .limits import Limits, check_seconds
 from .queue import JobQueue
 from .redaction import MASK
 from .retry import RetryPolicy
-from .store import JobStore
+from .store import WAITING, JobStore
 from .subjobs import SubJobs
 from .submit_options import Checked, Fields, SubmitOptions, check_name, check_submit
 from .wording import describe
@@ -298,7 +298,7 @@ class Intake:
         """
         counts, bound, freed, freed_bytes = self._store.counts, handler.options.max_pending, 0, 0
         for job in less:
-            if job.status is not JobStatus.RUNNING:
+            if job.status in WAITING:  # one that has begun needs no room that it could make
                 freed, freed_bytes = freed + 1, freed_bytes + len(job.params)
         waiting = counts[JobStatus.PENDING] + counts[JobStatus.RETRYING] - freed
         of_type = self._store.waiting[handler.name] - freed

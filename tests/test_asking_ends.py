@@ -12,7 +12,9 @@ from jobrunner import (
     InvalidOption,
     JobContext,
     JobRunner,
+    Limits,
     NotWaitingForInput,
+    QueueFull,
 )
 from jobrunner.context import Desk
 from tests.people import asked, asking
@@ -34,6 +36,18 @@ async def test_a_drain_says_that_it_waits_for_people(caplog: pytest.LogCaptureFi
         await draining
     said = [each.getMessage() for each in caplog.records if each.name == "jobrunner.lookup"]
     assert said == ["drain waits for answers to the questions of 1 jobs"] * 2
+
+
+@virtual_time
+async def test_who_asks_makes_no_room_when_it_is_replaced() -> None:
+    """It left the queue when it began; a limit that a replacement passes is none."""
+    async with asking(runner=runner_with(workers=1, limits=Limits(max_pending=1))) as runner:
+        first = await asked(runner, concurrency_key="k")
+        runner.pause()
+        await runner.submit("ask")
+        with pytest.raises(QueueFull):
+            await runner.submit("ask", concurrency_key="k", on_duplicate="replace")
+        assert first.status == "input_required"
 
 
 async def test_a_plain_function_asks_from_its_thread() -> None:

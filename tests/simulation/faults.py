@@ -58,11 +58,37 @@ PLACES: dict[str, tuple[Kind, ...]] = {
     "stop.resize": ("delay",),
     "stop.pause": ("delay",),
 }
-POINTS = tuple(f"{place} {kind}" for place, kinds in PLACES.items() for kind in kinds)
+TREE_PLACES: dict[str, tuple[Kind, ...]] = {
+    # in a handler that has sub-jobs
+    "parent.submitted": ("raise", "delay", "cancel"),
+    "parent.waits": ("cancel", "delay"),
+    "parent.maps": ("cancel",),
+    "parent.cleanup": ("raise", "delay"),
+    # in one that asks
+    "asker.notify": ("raise", "delay", "cancel"),
+    "asker.waits": ("cancel", "delay"),
+    "asker.answered": ("raise", "delay", "cancel"),
+    # by those who answer, and those who cancel
+    "answer.twice": ("delay",),
+    "answer.then": ("cancel",),
+    "cancel.then": ("delay",),
+    "cancel.asking": ("cancel",),
+    "cancel.parent": ("cancel",),
+    "cancel.child": ("cancel",),
+    "cancel.aside": ("cancel",),
+}
+"""The same for trees of jobs."""
+
+
+def _points(places: dict[str, tuple[Kind, ...]]) -> tuple[str, ...]:
+    return tuple(f"{place} {kind}" for place, kinds in places.items() for kind in kinds)
+
+
+POINTS = _points(PLACES)
+TREE_POINTS = _points(TREE_PLACES)
 HITS: Counter[str] = Counter()
 """How often each point was hit, in this process."""
 
-_NAMES = tuple(PLACES)
 _RATES = (0.3, 0.6, 1.0)
 
 
@@ -80,15 +106,21 @@ class Faults:
     Args:
         seed: Everything is drawn from it.
         note: Takes a line for the trace.
+        places: Where something may go wrong, and how.
     """
 
-    def __init__(self, seed: int, note: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        seed: int,
+        note: Callable[[str], None],
+        places: dict[str, tuple[Kind, ...]] = PLACES,
+    ) -> None:
         self._random = Random(f"faults of {seed}")
         self._note = note
         self.calm = False
         self.rate = self._random.choice(_RATES)
-        chosen = self._random.sample(_NAMES, self._random.choice((0, 6, 12)))
-        self.active = {place: self._random.choice(PLACES[place]) for place in chosen}
+        chosen = self._random.sample(tuple(places), self._random.choice((0, 6, 12)))
+        self.active = {place: self._random.choice(places[place]) for place in chosen}
         """The kind for each place that is not quiet."""
 
     def strike(self, place: str) -> Kind | None:
@@ -127,7 +159,7 @@ class Faults:
         return place in self.active and not self.calm and self._random.random() < self.rate
 
 
-def table() -> str:
+def table(points: tuple[str, ...] = POINTS) -> str:
     """Return the hits of each point, the rarest first."""
-    rows = sorted(POINTS, key=lambda point: (HITS[point], point))
+    rows = sorted(points, key=lambda point: (HITS[point], point))
     return "\n".join(f"{HITS[point]:>9}  {point}" for point in rows)

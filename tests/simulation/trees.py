@@ -21,6 +21,7 @@ from jobrunner import (
     JobUnsuccessful,
     Limits,
     PermanentError,
+    Question,
     Retention,
     RetryPolicy,
     SubJob,
@@ -29,17 +30,14 @@ from jobrunner.events import EventLog
 from jobrunner.jobs import Job
 from jobrunner.options import JobOptions, OnDuplicate
 
+from .faults import TREE_PLACES, Faults
 from .loop import SimulatedLoop, simulate, unix_now
+from .people import PAUSES, TYPES, People
+from .world import FaultyClock
 
 DEPTH = 4
 """Generations below the first that trees have at most; the runner's own limit may be less."""
-TYPES = ("node", "again", "single", "keyed")
-PAUSES = (0, 0, 0.5, 1)
 EPSILON = 1e-3
-
-
-class BrokenClock(Exception):
-    """Raised by the clock in some forests: a fault of the runner's own (T17)."""
 
 
 class Forest:
@@ -64,6 +62,8 @@ class Forest:
         self.at_work: dict[str, JobContext] = {}
         self.resisting: set[str] = set()
         self.trace: list[str] = []
+        self.faults = Faults(seed, self.trace.append, TREE_PLACES)
+        self.people = People(self)
         self._feed: EventLog | None = None
         self._read = 0
         self.runner = self._runner(draw)
@@ -97,7 +97,7 @@ class Forest:
             task = asyncio.current_task()
             if task is None or task.get_name().startswith("job_"):
                 self.broken += 1
-                raise BrokenClock
+                raise FaultyClock
         return unix_now()
 
     async def node(self, ctx: JobContext) -> int:
@@ -126,6 +126,7 @@ class Forest:
             if draw.random() < 0.2 and not self.calm:
                 self.resisting.add(ctx.job_id)
                 await asyncio.sleep(draw.choice((0.3, 5)))
+            await self._fault(ctx, "parent.cleanup")
             raise
         finally:
             self.at_work.pop(ctx.job_id, None)
@@ -134,13 +135,56 @@ class Forest:
         return draw.randint(0, 9)
 
     @asynccontextmanager
-    async def _waits(self, ctx: JobContext) -> AsyncIterator[None]:
-        """It may have no worker in here."""
+    async def _waits(self, ctx: JobContext, place: str | None = None) -> AsyncIterator[None]:
+        """It may have no worker in here, and may be cancelled by its own means.
+
+        Args:
+            place: Where this is a fault.
+        """
         self.at_work.pop(ctx.job_id, None)
+        kind = self.faults.strike(place) if place is not None else None
+        task = asyncio.current_task()
+        assert task is not None
+        if kind == "cancel":
+            self.loop.call_soon(task.cancel)
         try:
-            yield
+            async with asyncio.timeout(0.5 if kind == "delay" else None):
+                yield
         finally:
             self.at_work[ctx.job_id] = ctx
+
+    async def _fault(self, ctx: JobContext, place: str) -> None:
+        """Have something go wrong here, if this is such a forest."""
+        kind = self.faults.strike(place)
+        if kind == "delay":
+            self.resisting.add(ctx.job_id)
+            await asyncio.sleep(0.5)
+        elif kind == "cancel":
+            task = asyncio.current_task()
+            assert task is not None
+            task.cancel()
+            await asyncio.sleep(0)
+        elif kind == "raise":
+            raise self.faults.error(place)
+
+    async def _ask(self, ctx: JobContext, draw: Random, children: list[SubJob[Any]]) -> None:
+        """Ask a person, who may be told slowly, and whose answer may be waited for in vain."""
+
+        async def notify(question: Question) -> None:
+            self.people.links[question.token] = (question.job_id, question.question_id)
+            self.at_work[ctx.job_id] = ctx
+            await self._fault(ctx, "asker.notify")
+            self.at_work.pop(ctx.job_id, None)
+
+        timeout = draw.choice((0.5, 1, 3))
+        default = draw.choice(({}, {"default": -1}))
+        try:
+            async with self._waits(ctx, "asker.waits"):
+                value = await ctx.ask("?", schema=int, timeout=timeout, notify=notify, **default)
+        except TimeoutError:
+            return
+        self.require(value == -1 or self.people.gave(ctx.job_id, value), "an odd answer", value)
+        await self._fault(ctx, "asker.answered")
 
     async def _pause(self, ctx: JobContext, draw: Random, children: list[SubJob[Any]]) -> None:
         await asyncio.sleep(draw.choice(PAUSES))
@@ -149,13 +193,14 @@ class Forest:
         if (options := self._options(ctx, draw)) is not None:
             async with self._waits(ctx):
                 children.append(await ctx.submit(draw.choice(TYPES), **options))
+            await self._fault(ctx, "parent.submitted")
 
     async def _wait(self, ctx: JobContext, draw: Random, children: list[SubJob[Any]]) -> None:
         if not children:
             return
         child = draw.choice(children)
         way = draw.choice(("result", "result", "wait", "timeout", "own", "events"))
-        async with self._waits(ctx):
+        async with self._waits(ctx, "parent.waits"):
             try:
                 if way == "events":
                     async for _ in child.events():
@@ -186,7 +231,7 @@ class Forest:
             return
         count, soft = draw.randint(0, 4), draw.random() < 0.5
         most = draw.choice((None, 1))
-        async with self._waits(ctx):
+        async with self._waits(ctx, "parent.maps"):
             try:
                 results = await ctx.map(
                     draw.choice(TYPES[:3]), [{}] * count, max_in_flight=most,
@@ -244,30 +289,17 @@ class Forest:
         loop.after_step = self._after_step
         await self.runner.__aenter__()
         self._feed = self.runner.feed()
+        people = asyncio.create_task(self.people.live(), name="people")
         try:
-            await self._clients()
+            await self.people.submit_roots(self.draw)
             if self.draw.random() < 0.7:
                 await self._drain()
         finally:
             await self.runner.stop(timeout=self.draw.choice((None, 0)))
-            self.calm = True
+            self.calm = self.faults.calm = True
+            await people
         await asyncio.sleep(60)  # stuck handlers end, and nothing else is there
         self._check_end()
-
-    async def _clients(self) -> None:
-        draw = self.draw
-        for _ in range(draw.randint(1, 5)):
-            try:
-                deadline = draw.choice((None, None, 3, 20))
-                await self.runner.submit(
-                    draw.choice(TYPES), metadata={"depth": 0}, deadline=deadline
-                )
-            except Exception as error:
-                self.trace.append(repr(error))  # full, or a duplicate
-            await asyncio.sleep(draw.choice(PAUSES))
-            live = [job for job in self.jobs.values() if not job.is_final]
-            if live and draw.random() < 0.4:
-                await self.runner.cancel(draw.choice(live).id)
 
     async def _drain(self) -> None:
         try:
@@ -332,6 +364,7 @@ class Forest:
         self.require(not self.loop.timers(), "timers are left", self.loop.timers())
         for job in self.jobs.values():
             self._check_one(job)
+            self.people.check(job)
 
     def _check_one(self, job: Job) -> None:
         ends = [event.seq for event in job.log.read(0).events if event.type == "done"]
@@ -357,7 +390,7 @@ def _mapped(job: Job, other: Job) -> bool:
 Step = Callable[[Forest, JobContext, Random, list[SubJob[Any]]], Awaitable[None]]
 STEPS: tuple[Step, ...] = (
     Forest._pause, Forest._submit, Forest._submit, Forest._submit, Forest._wait, Forest._wait,
-    Forest._together, Forest._map, Forest._cancel,
+    Forest._together, Forest._map, Forest._cancel, Forest._ask, Forest._ask,
 )  # fmt: skip
 
 
