@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from jobrunner import JobContext, JobRunner, JobStatus, Limits
+from jobrunner import JobContext, JobRunner, JobStatus, Limits, Retention
 
 OTHERS = 2_000
 """Other jobs that are run, with and without those that wait."""
@@ -40,10 +40,12 @@ async def work() -> int:
 
 async def measure(jobs: int, others: int = OTHERS) -> Waiting:
     """Have so many jobs wait, and others run beside them."""
-    runner = JobRunner(workers=3, limits=Limits(max_aside=jobs))
+    kept = Retention(max_jobs=OTHERS)  # so that jobs are pruned all the time, alone and beside
+    runner = JobRunner(workers=3, limits=Limits(max_aside=jobs), retention=kept)
     runner.job(ask)
     runner.job(work)
     async with runner:
+        await _speed(runner, OTHERS)
         alone = max([await _speed(runner, others) for _ in range(ROUNDS)])
         before = _resident()
         waiting = [await runner.submit(ask) for _ in range(jobs)]
