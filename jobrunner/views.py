@@ -328,8 +328,6 @@ def _fields(job: Job, when: Callable[[float | None], object] = iso) -> dict[str,
     if job.questions is not None:
         questions = [question_fields(each, when) for each in job.questions.open.values()]
     return {
-        "question": questions[0] if questions else None,
-        "questions": questions,
         "job_id": job.id,
         "type": job.type,
         "status": job.status,
@@ -337,6 +335,8 @@ def _fields(job: Job, when: Callable[[float | None], object] = iso) -> dict[str,
         "progress_message": job.progress_message,
         "step": job.step and {"current": job.step.current, "total": job.step.total},
         "partial": partial_text(job),
+        "question": questions[0] if questions else None,
+        "questions": questions,
         "attempt": job.attempt,
         "max_attempts": job.max_attempts,
         "created_at": when(job.created_at),
