@@ -1,5 +1,6 @@
 """MCP at `/mcp` of the app: who may come in, both eras of the protocol, and how it ends."""
 
+import asyncio
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -10,6 +11,7 @@ import pytest
 
 pytest.importorskip("mcp", reason="needs the extra mcp")
 
+from mcp.server import streamable_http
 from mcp.shared.exceptions import MCPError
 from sse_starlette.sse import AppStatus
 from starlette.applications import Starlette
@@ -37,12 +39,6 @@ def message(method: str, **params: Any) -> dict[str, Any]:
 def head(method: str, **more: str) -> dict[str, str]:
     """Return the headers that belong to it."""
     return ACCEPT | {"mcp-protocol-version": MODERN, "mcp-method": method} | more
-
-
-@pytest.fixture(autouse=True)
-def nothing_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A test before may have ended a server, which ends this package's streams for good."""
-    monkeypatch.setattr(AppStatus, "should_exit", False)
 
 
 @pytest.fixture
@@ -234,6 +230,44 @@ async def test_s1_who_waits_is_answered_when_the_server_ends(mode: str) -> None:
 
             answer = await agent.client.call_tool("wait_for_jobs", call, progress_callback=stop)
     assert answer.structured_content["jobs"][0]["error"]["reason"] == "shutdown"
+
+
+@both_eras
+async def test_an_answer_leaves_no_task(mode: str) -> None:
+    """Whoever embeds the server has a loop that goes on without it."""
+    before = asyncio.all_tasks()
+    runner, _ = make_runner()
+    async with serving(runner, mcp=True) as server:
+        async with http_agent(server.url, mode=mode, headers=bearer(server.token)) as agent:
+            await agent.said("echo_background", value=1)
+    assert asyncio.all_tasks() == before
+
+
+@both_eras
+async def test_s1_another_server_s_end_cuts_off_no_stream(
+    bench: Bench, mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Our streams end with the runner, whatever their package has heard."""
+    monkeypatch.setattr(AppStatus, "should_exit", True)
+    async with agent_at(bench, mode=mode) as agent:
+        assert (await agent.said("echo_background", value=1))["job_id"]
+
+
+async def test_streams_of_others_end_as_they_did(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program may have an MCP server of its own beside ours."""
+    monkeypatch.setattr(AppStatus, "should_exit", True)
+
+    async def endless() -> AsyncIterator[str]:
+        await asyncio.Event().wait()
+        yield "never"
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        stream = streamable_http.EventSourceResponse(endless())  # type: ignore[attr-defined]  # theirs
+        await stream(scope, receive, send)
+
+    async with listening(app, lifespan="off") as url, connect(url) as client:
+        with pytest.raises(httpx2.RemoteProtocolError):
+            await client.get("/")
 
 
 async def test_without_it_there_is_no_such_path(bench: Bench) -> None:

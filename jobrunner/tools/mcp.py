@@ -24,6 +24,7 @@ with uvicorn_spared():
     from mcp_types import CallToolRequestParams
 
     from .mcp_calls import Calls, Owner
+    from .mcp_streams import UNWATCHED
     from .mcp_tasks import Tasks
 
 INSTRUCTIONS = """\
@@ -108,7 +109,7 @@ class McpEndpoint:
             self._server, stateless=True, max_request_body_size=self._max_body
         )
         async with manager.run():
-            await manager.handle_request(scope, receive, send)
+            await manager.handle_request({**scope, UNWATCHED: True}, receive, send)
 
 
 def _quiet(name: str) -> None:
