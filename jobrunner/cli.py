@@ -98,8 +98,11 @@ def serve(
         raise _refused(str(error)) from None
     except OSError as error:
         raise _refused(f"can't bind {host} port {port}: {error}") from None
+    greeting = f"serving {target or tools}: {server.login_url}"
+    if mcp:
+        greeting += f"\nits tools over MCP, by `Authorization: Bearer <token>`: {server.url}/mcp"
     try:
-        asyncio.run(_serve(server, f"serving {target or tools}: {server.login_url}"))
+        asyncio.run(_serve(server, greeting))
     except KeyboardInterrupt:
         pass  # uvicorn raises it again after a clean end
 

@@ -254,6 +254,23 @@ def test_serve_takes_as_many_streams_as_it_is_told(here: Path) -> None:
     assert (answer.status_code, answer.json()["type"]) == (503, "/problems/too-many-streams")
 
 
+@pytest.mark.slow  # a server in a process of its own
+def test_serve_says_where_agents_find_its_tools(here: Path) -> None:
+    """The page's URL is of no use to an agent, which sends the token in a header."""
+    pytest.importorskip("mcp", reason="needs the extra mcp")
+    ping = {"jsonrpc": "2.0", "id": 1, "method": "ping", "params": {}}
+    with started("serve", "served_by_test:runner", "--port", "0", "--token", "s", "--mcp",
+                 cwd=here) as p:  # fmt: skip
+        line(p)
+        said, _, url = line(p).strip().rpartition(" ")
+        answers = [
+            httpx2.post(url, json=ping, headers={"authorization": sent}, trust_env=False)
+            for sent in ("Bearer s", "Bearer wrong")
+        ]
+    assert said == "its tools over MCP, by `Authorization: Bearer <token>`:"
+    assert [answer.status_code == 401 for answer in answers] == [False, True]
+
+
 # The rest
 
 
