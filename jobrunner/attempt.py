@@ -16,6 +16,7 @@ from .context import JobContext
 from .gates import Resumption
 from .handlers import Handler
 from .jobs import FailureReason, Job
+from .sight import uncollected
 from .wording import clip
 
 StopReason: TypeAlias = Literal["shutdown", "timeout", "stalled", "deadline", "cancel"]
@@ -128,8 +129,9 @@ class Attempt:
         Of a plain function it is where its thread stands.
         """
         for thread in threading.enumerate():
-            if thread.name == self.job.id and (frame := _current(thread)) is not None:
-                return clip("".join(format_stack(frame)), 65_536)
+            with uncollected():
+                if thread.name == self.job.id and (frame := _current(thread)) is not None:
+                    return clip("".join(format_stack(frame)), 65_536)
         frames: list[tuple[FrameType, int]] = []
         awaited: Any = None if self.task is None else self.task.get_coro()
         while awaited is not None:

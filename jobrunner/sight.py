@@ -13,13 +13,14 @@ anybody else run, and nothing is known.
 
 import asyncio
 import contextlib
+import gc
 import math
 import os
 import sys
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import NamedTuple
 
@@ -95,10 +96,11 @@ class Sight:
 
     def _in_callback(self) -> object:
         """Return the handle that the loop carries out: a new one for each step of each task."""
-        frame = self._innermost()
-        while frame is not None and frame.f_code is not _STEP:
-            frame = frame.f_back
-        handle = None if frame is None else frame.f_locals.get("self")
+        with uncollected():
+            frame = self._innermost()
+            while frame is not None and frame.f_code is not _STEP:
+                frame = frame.f_back
+            handle = None if frame is None else frame.f_locals.get("self")
         return handle if getattr(handle, "_loop", None) is self.loop else None
 
     def _unanswered(self) -> object:
@@ -124,12 +126,13 @@ class Sight:
     def places(self) -> "tuple[Place, Place] | None":
         """Return where the callback stands: in the user's code, and innermost; None if it ended."""
         places = []
-        frame = self._innermost()
-        while frame is not None and frame.f_code is not _STEP:
-            if frame.f_globals.get("__name__") in _BELOW:
-                break
-            places.append(Place.of(frame))
-            frame = frame.f_back
+        with uncollected():
+            frame = self._innermost()
+            while frame is not None and frame.f_code is not _STEP:
+                if frame.f_globals.get("__name__") in _BELOW:
+                    break
+                places.append(Place.of(frame))
+                frame = frame.f_back
         if frame is not None and not places:  # the callback is a function in C
             places.append(Place.of(frame))
         if not places or (self._plain and self._in_callback() is not self._callback()):
@@ -142,6 +145,24 @@ class Sight:
 
 class _Sign:
     """Stands for a callback that can't be seen."""
+
+
+@contextlib.contextmanager
+def uncollected() -> Iterator[None]:
+    """Have no garbage collected while the frames of another thread are walked.
+
+    Python 3.11 collects garbage as it makes the object for a frame. If what is collected lets that
+    thread run, the frame is gone and the object is made of whatever came in its place, which
+    crashes the process. Later versions collect between instructions.
+    """
+    if not (_COLLECTS_ANYWHERE and gc.isenabled()):
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def _nothing() -> None:
@@ -165,6 +186,7 @@ def _is_standard(file: str) -> bool:
     return file.startswith(_STANDARD) and f"-packages{os.sep}" not in file
 
 
+_COLLECTS_ANYWHERE = sys.version_info < (3, 12)
 _STEP = asyncio.Handle._run.__code__
 _BELOW = {"asyncio.runners", "uvloop"}
 """Modules whose functions run a loop that has no Python frame of its own."""

@@ -1,6 +1,7 @@
 """The watchdog: what blocks the event loop is named, and what does not isn't."""
 
 import asyncio
+import gc
 import math
 import re
 import selectors
@@ -17,7 +18,7 @@ from typing import Any
 import pytest
 
 import jobrunner
-from jobrunner.sight import Sight
+from jobrunner.sight import Sight, uncollected
 from jobrunner.watchdog import Blockage, Watchdog
 from tests.watched import LIMIT, block, busy, recorded, turn, watched
 
@@ -330,3 +331,17 @@ async def test_t9_who_gets_no_time_to_look_blames_nobody_while_jobs_begin(
         while not looking.done():
             pass
         assert (looking.result() > 0.2) is blamed
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_no_garbage_is_collected_while_another_thread_s_frames_are_walked(wanted: bool) -> None:
+    """Python 3.11 crashes if it is, once in a million looks; who wants no collector gets none."""
+    was = gc.isenabled()
+    (gc.enable if wanted else gc.disable)()
+    try:
+        with uncollected():
+            within = gc.isenabled()
+        after = gc.isenabled()
+    finally:
+        (gc.enable if was else gc.disable)()
+    assert (within, after) == (wanted and sys.version_info >= (3, 12), wanted)

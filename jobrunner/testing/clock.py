@@ -29,6 +29,7 @@ from collections.abc import Callable, Coroutine, Iterable
 from random import Random
 from typing import Any, ParamSpec, TypeVar
 
+from ..sight import uncollected
 from ..watchdog import THREAD as WATCHDOG
 
 T = TypeVar("T")
@@ -187,9 +188,10 @@ def busy(threads: Iterable[threading.Thread]) -> list[threading.Thread]:
 
 
 def _idle(thread: threading.Thread) -> bool:
-    frame = None if thread.ident is None else sys._current_frames().get(thread.ident)
-    while frame is not None and frame.f_code.co_filename.endswith(_IN_QUEUES):
-        frame = frame.f_back
+    with uncollected():
+        frame = None if thread.ident is None else sys._current_frames().get(thread.ident)
+        while frame is not None and frame.f_code.co_filename.endswith(_IN_QUEUES):
+            frame = frame.f_back
     if frame is None:
         return False
     return f"{frame.f_code.co_filename}:{frame.f_code.co_name}".endswith(_WORKERS)
