@@ -1,6 +1,7 @@
 """Asking a person: the job waits, without a worker, until somebody answers."""
 
 import asyncio
+import gc
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Literal
@@ -22,6 +23,7 @@ from jobrunner import (
     RetryPolicy,
     WrongLoop,
 )
+from jobrunner.questions import Tokens
 from tests.people import asked, asking
 from tests.runners import ended_after, runner_with
 from tests.simulation.loop import EPOCH, virtual_time
@@ -263,6 +265,26 @@ async def test_a_token_answers_once() -> None:
             with pytest.raises(QuestionNotFound):
                 runner.question_by_token(token)
         assert await job.result() is True
+
+
+@virtual_time
+@pytest.mark.parametrize("end", ["answer", "cancel", "timeout"])
+async def test_a_token_is_kept_for_as_long_as_its_question_is_open(end: str) -> None:
+    """A runner that asks for months must not remember what nobody can answer any more."""
+    told: list[Question] = []
+    async with asking(notify=told.append, timeout=2.0, default=True) as runner:
+        job = await asked(runner)
+        (tokens,) = (
+            each
+            for each in gc.get_objects()
+            if isinstance(each, Tokens) and each.find(told[0].token) == (job.id, "q1")
+        )
+        if end == "answer":
+            await job.answer("q1", True)
+        elif end == "cancel":
+            await job.cancel()
+        await job.wait()
+        assert len(tokens) == 0
 
 
 @virtual_time

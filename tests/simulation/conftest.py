@@ -7,6 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from jobrunner.questions import Tokens
+
 
 @pytest.fixture
 def quiet() -> Iterator[None]:
@@ -21,6 +23,13 @@ def quiet() -> Iterator[None]:
     yield
     gc.enable()
     logging.disable(logging.NOTSET)
+
+
+def collect() -> None:
+    """Collect garbage; no question of the scenarios so far may have left its token."""
+    left = [it for it in gc.get_objects() if type(it) is Tokens and len(it) > 0]
+    assert not left, f"{len(left)} tables of tokens are not empty"
+    gc.collect()
 
 
 @pytest.fixture

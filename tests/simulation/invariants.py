@@ -42,6 +42,7 @@ class Invariants:
         world.ceiling = min(world.ceiling, stats.busy)
         aside = len(world.asking)
         require(world.active <= stats.busy + stats.stuck + aside, "undeclared handlers", stats)
+        require(0 <= stats.aside <= aside or world.broken > 0, "aside for nothing", stats)
         require(stats.stuck <= stats.stuck_total, "more stuck than ever", stats)
         self.bounds.look(stats.stuck, stats.paused)
         if not world.broken:

@@ -294,7 +294,8 @@ class RunnerMachine(AskingMachine):
         assert {status: n for status, n in stats.jobs.items() if n} == Counter(
             entry.status for entry in model.kept
         )
-        assert (stats.busy, stats.stuck) == (len(model.running), len(model.stuck))
+        now = (stats.busy, stats.aside, stats.stuck)
+        assert now == (len(model.running), len(model.aside), len(model.stuck))
         assert (stats.pruned, stats.faults) == (len(model.gone), 0)
         for entry, job in zip(model.jobs, self.jobs, strict=True):
             assert (job.status, job.attempt) == (entry.status, entry.attempt)

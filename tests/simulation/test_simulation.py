@@ -5,14 +5,13 @@ so that several processes can share a campaign. `JOBRUNNER_SEED=123` plays one a
 With `-s` a table says how often each fault struck.
 """
 
-import gc
 import os
 import subprocess
 import sys
 
 import pytest
 
-from .conftest import setting
+from .conftest import collect, setting
 from .faults import HITS, POINTS, table
 from .scenarios import play
 
@@ -32,7 +31,7 @@ def play_all(seeds: range) -> None:
                 f"seed {seed}: {error}\nJOBRUNNER_SEED={seed} plays it again", pytrace=False
             )
         if seed % 100 == 0:
-            gc.collect()
+            collect()
 
 
 @pytest.mark.slow  # three hundred scenarios of a few milliseconds
@@ -40,6 +39,7 @@ def test_every_seed_keeps_every_promise(quiet: None) -> None:
     """No order of events, no odd handler, no fault and no client breaks an invariant."""
     HITS.clear()
     play_all(range(FIRST, FIRST + SEEDS))
+    collect()
     print(f"\n{table()}")
     if SEEDS >= ENOUGH:
         rare = [point for point in POINTS if HITS[point] < 100]

@@ -4,12 +4,11 @@
 `JOBRUNNER_FIRST_SEED` on, and `JOBRUNNER_SEED=123` one again.
 """
 
-import gc
 import os
 
 import pytest
 
-from .conftest import setting
+from .conftest import collect, setting
 from .faults import HITS, TREE_POINTS, table
 from .trees import play
 
@@ -29,7 +28,8 @@ def test_every_forest_keeps_every_promise(quiet: None) -> None:
         except AssertionError as error:
             pytest.fail(f"forest {seed}: {error}\nJOBRUNNER_SEED={seed}", pytrace=False)
         if seed % 100 == 0:
-            gc.collect()
+            collect()
+    collect()
     print(f"\n{table(TREE_POINTS)}")
     if SEEDS >= 300:
         few = [point for point in TREE_POINTS if HITS[point] < (100 if SEEDS >= ENOUGH else 1)]

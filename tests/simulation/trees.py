@@ -357,7 +357,7 @@ class Forest:
         stats = self.runner.stats()
         live = [job.number for job in self._live_jobs()]
         self.require(not live, "jobs never ended", live)
-        self.require(stats.busy == stats.stuck == 0, "left", stats)
+        self.require(stats.busy == stats.aside == stats.stuck == 0, "left", stats)
         self.require(stats.faults <= self.broken, "a fault of our own", stats.faults)
         others = asyncio.all_tasks() - {asyncio.current_task()}
         self.require(not others, "tasks are left", others)
