@@ -276,7 +276,7 @@ def _place(kind: str, location: tuple[int | str, ...], value: Any) -> list[int |
 def _closed(job: Job, question_id: str | None) -> Exception:
     """Return why that question can't be answered."""
     if job.is_final or question_id is None:
-        return NotWaitingForInput(f"job {job.id} is {job.status}; it waits for no answer")
+        return NotWaitingForInput(f"job {job.id} waits for no answer: its status is {job.status}")
     asked = 0 if job.questions is None else job.questions.asked
     if question_id in {f"q{number}" for number in range(1, asked + 1)}:
         return NotWaitingForInput(

@@ -29,14 +29,15 @@ def advice(job: Job, scope: Scope, tool: str | None, *, waited: bool = False) ->
     if job.status is JobStatus.CANCELLED:
         return "Next: nothing of it runs any more. Start it again only if the user wants it."
     if (asked := open_questions(job)) and job.cancel_requested_at is None:
-        return _ANSWER.format(job_id=job.id, question_id=asked[0].question_id)
+        what = "the question" if len(asked) == 1 else "each question"
+        return _ANSWER.format(what=what, job_id=job.id, question_id=asked[0].question_id)
     if job.cancel_requested_at is not None:
         return f"Next: it is cancelled once it has stopped; {_waiting([job])} waits for that."
     return still_running([job], scope) if waited else just_running(job, scope)
 
 
 _ANSWER = (
-    "Next: put the question to the user, and pass on what they decide: "
+    "Next: put {what} to the user, and pass on what they decide: "
     'answer_job(job_id="{job_id}", question_id="{question_id}", value=...). Don\'t decide for them '
     "unless they have told you to."
 )

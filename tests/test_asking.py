@@ -121,7 +121,7 @@ async def test_the_second_answer_loses() -> None:
         with pytest.raises(NotWaitingForInput, match=r"question q1 of job .* was answered"):
             await job.answer("q1", True)
         assert await job.result() is False
-        with pytest.raises(NotWaitingForInput, match="is completed; it waits for no answer"):
+        with pytest.raises(NotWaitingForInput, match="no answer: its status is completed"):
             await job.answer("q1", True)
 
 
@@ -150,7 +150,7 @@ async def test_a_job_that_asks_nothing_waits_for_no_answer() -> None:
     async with runner:
         job = await runner.submit(work)
         for status in ("pending", "running"):
-            with pytest.raises(NotWaitingForInput, match=f"is {status}; it waits for no answer"):
+            with pytest.raises(NotWaitingForInput, match=f"no answer: its status is {status}"):
                 await job.answer(None, True)
             with pytest.raises(QuestionNotFound):
                 await job.answer("q1", True)

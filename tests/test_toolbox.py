@@ -59,6 +59,28 @@ async def test_a_job_runs_from_call_to_result() -> None:
 
 
 @virtual_time
+async def test_each_of_several_questions_is_to_be_put_to_the_user() -> None:
+    """Told of one, a model would answer that, and wonder why the job doesn't go on."""
+    async with a_runner() as runner:
+
+        @runner.job
+        async def plan(ctx: JobContext) -> list[str]:
+            async with asyncio.TaskGroup() as group:
+                asked = [group.create_task(ctx.ask(prompt)) for prompt in ("Where?", "When?")]
+            return [answer.result() for answer in asked]
+
+        model = Model(runner)
+        await model.calls("plan_background")
+        both = await model.calls("wait_for_jobs", job_ids=["job_1"])
+        which = await model.calls("answer_job", job_id="job_1", value="here")
+        one = await model.calls("answer_job", job_id="job_1", value="here", question_id="q1")
+    assert "Where?" in both and "When?" in both
+    assert "Next: put each question to the user, and" in both and 'question_id="q1"' in both
+    assert "asks 2 questions (q1, q2); say which one is answered" in which
+    assert "Next: put the question to the user, and" in one and 'question_id="q2"' in one
+
+
+@virtual_time
 async def test_the_progress_of_sub_jobs_is_said_once() -> None:
     """Their message is their step in words; a model would wonder why it is there twice."""
     async with a_runner() as runner:
