@@ -13,6 +13,11 @@ from jobrunner.web.problems import Problem
 EVIL = "<script>alert('\"&</textarea>"
 
 
+class Rollout(BaseModel):
+    servers: int = Field(3, ge=1)
+    region: str | None = None
+
+
 class Approval(BaseModel):
     """What is said to a release."""
 
@@ -59,6 +64,7 @@ KINDS: dict[str, tuple[Any, list[str]]] = {
         Approval,
         ['name="json" class="code"', "&quot;approved&quot;: false", "&quot;more&quot;: null"],
     ),
+    "a model with defaults": (Rollout, ["&quot;servers&quot;: 3,", "&quot;region&quot;: null"]),
     "a model or nothing": (Approval | None, ["&quot;approved&quot;: false", NO_ANSWER]),
     "a list": (list[int], ['name="json"', ">\n[]</textarea>"]),
     "two kinds": (int | str, ['name="json"', ">\nnull</textarea>"]),

@@ -189,11 +189,12 @@ def _choices(schema: Schema) -> list[tuple[str, Any]] | None:
 
 
 def _blank(schema: Schema) -> Any:
-    """Return an object with all members to be filled in, or else what says nothing."""
+    """Return an object with all members to be filled in, or left; or else what says nothing."""
     if schema.get("type") != "object":
         return _BLANKS.get(str(schema.get("type")))
     members = schema.get("properties", {})
-    return {name: _BLANKS.get(str(each.get("type"))) for name, each in members.items()}
+    blank = {name: _BLANKS.get(str(each.get("type"))) for name, each in members.items()}
+    return {name: members[name].get("default", value) for name, value in blank.items()}
 
 
 def _attribute(value: Any) -> str:
