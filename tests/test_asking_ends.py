@@ -39,6 +39,27 @@ async def test_a_drain_says_that_it_waits_for_people(caplog: pytest.LogCaptureFi
 
 
 @virtual_time
+async def test_an_answer_to_who_has_just_had_enough_is_refused() -> None:
+    """Whoever answers is told that nobody waits, not that it broke; the wait ends a step later."""
+    runner = runner_with(workers=1)
+    waits: list[asyncio.Task[bool]] = []
+
+    @runner.job
+    async def ask(ctx: JobContext) -> str:
+        waits.append(asyncio.create_task(ctx.ask("Deploy?", schema=bool), name="wait"))
+        await asyncio.wait(waits)
+        return "enough"
+
+    async with runner:
+        job = await asked(runner)
+        waits[0].cancel()
+        for value in (True, "neither yes nor no"):
+            with pytest.raises(NotWaitingForInput, match="nobody waits for it any more"):
+                await job.answer("q1", value)
+        assert await job.result() == "enough"
+
+
+@virtual_time
 async def test_who_asks_makes_no_room_when_it_is_replaced() -> None:
     """It left the queue when it began; a limit that a replacement passes is none."""
     async with asking(runner=runner_with(workers=1, limits=Limits(max_pending=1))) as runner:
