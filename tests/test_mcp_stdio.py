@@ -19,6 +19,7 @@ pytest.importorskip("mcp", reason="needs the extra mcp")
 from jobrunner import JobContext, JobRunner
 from tests.mcp_clients import MODERN, TASKS
 from tests.processes import ends
+from tests.serving import GONE_ON
 
 from jobrunner.tools.mcp_stdio import Wire, serve_stdio  # isort: skip
 
@@ -67,6 +68,12 @@ class Ends(NamedTuple):
     async def answer(self) -> Any:
         """Return the next message."""
         return json.loads(await asyncio.to_thread(self.stdout.readline))
+
+    async def ended(self) -> int:
+        """Return the server's exit code, once it has ended."""
+        await asyncio.wait([self.code], timeout=GONE_ON)
+        assert self.code.done()
+        return self.code.result()
 
 
 async def nothing(ctx: JobContext) -> None:
@@ -129,17 +136,20 @@ async def test_a_message_without_a_newline_at_the_end_is_none(server: Ends) -> N
     """Half a message is what is left when a client dies; it must not be carried out."""
     server.stdin.write(line("tools/list").rstrip())
     server.stdin.close()
-    assert await server.code == 0
+    assert await server.ended() == 0
     os.set_blocking(server.stdout.fileno(), False)
     assert server.stdout.read() is None
 
 
-async def test_what_is_no_message_is_passed_over(server: Ends) -> None:
+async def test_what_is_no_message_is_passed_over(
+    server: Ends, caplog: pytest.LogCaptureFixture
+) -> None:
     """One broken line is no reason to lose the jobs that run."""
     broken = b"\xff\xfe{\n[1]\n" + b"x" * 5_000_000 + b"\n"
     await asyncio.to_thread(server.stdin.write, broken)
     server.stdin.write(line("tools/list"))
     assert (await server.answer())["result"]["tools"]
+    assert "over 4194304 bytes was dropped" in caplog.text
 
 
 async def test_a_client_that_reads_no_more_does_not_keep_it(server: Ends) -> None:
@@ -147,7 +157,7 @@ async def test_a_client_that_reads_no_more_does_not_keep_it(server: Ends) -> Non
     server.stdin.write(line("tools/list"))
     await asyncio.to_thread(select.select, [server.stdout], [], [])  # full now, and not all of it
     signal.raise_signal(signal.SIGTERM)
-    assert await server.code == 143
+    assert await server.ended() == 143
 
 
 TOOLS_FILE = """
