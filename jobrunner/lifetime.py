@@ -119,7 +119,7 @@ class Lifetime(Steering):
         waiting = list(self._store.live())
         for job in waiting:
             ended = JobError.from_limit("shutdown", _SHUTDOWN, attempt=job.attempt)
-            if not job.is_final:  # its parent has ended before it
+            if not job.is_final:  # pragma: no branch  # its parent may have taken it along
                 self._endings.end_waiting(job, ended)
         if waiting or self._workers.stuck:
             logger.warning("stopped: %d jobs had not ended and failed, %d handlers are stuck",

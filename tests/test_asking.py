@@ -4,7 +4,7 @@ import asyncio
 import gc
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Annotated, Literal
 
 import pytest
 from pydantic import BaseModel
@@ -387,3 +387,11 @@ async def test_secrets_in_an_answer_are_masked_for_watchers() -> None:
         answers = [event.data["value"] async for event in job.events() if event.type == "answer"]
     assert seen == [Login(user="ada", password="s3cret")]
     assert answers == [{"user": "ada", "password": "**********"}]
+
+
+async def test_what_fits_may_be_said_by_what_can_t_be_hashed() -> None:
+    """Annotations hold whatever people put there, such as a list."""
+    async with asking(Annotated[int, ["a note"]]) as runner:
+        job = await asked(runner)
+        await job.answer("q1", 3)
+        assert await job.result() == 3

@@ -13,7 +13,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from jobrunner import InvalidOption, PermanentError, RetryableError, RetryPolicy
+from jobrunner import InvalidOption, JobFailed, PermanentError, RetryableError, RetryPolicy
 from jobrunner.limits import LONGEST
 from jobrunner.retry import NO_RETRY, RetryBudget
 
@@ -513,3 +513,14 @@ def test_the_upper_end_holds_for_any_numbers(options: dict[str, Any]) -> None:
     """An integer may be larger than any float, and the draw would overflow."""
     policy = RetryPolicy(max_attempts=100, **options)
     assert 0.0 <= (policy.delay(99, ValueError(), Random(1)) or 0.0) <= LONGEST
+
+
+def test_t1_a_hostile_failure_of_a_sub_job_is_like_any_other_error() -> None:
+    """Whoever derives from our errors may raise where we only want to read."""
+
+    class Hostile(JobFailed):
+        def __getattribute__(self, name: str) -> Any:
+            raise SystemExit if name == "retryable" else AttributeError(name)
+
+    error = Hostile.__new__(Hostile, "no")
+    assert RetryPolicy(max_attempts=2).retryable(error)

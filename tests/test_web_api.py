@@ -1,5 +1,6 @@
 """What each endpoint answers about a job, in every state that it can be in."""
 
+import sys
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 import pytest_asyncio
 from starlette.testclient import TestClient
 
-from jobrunner import JobRunner, Limits, Retention, RetryableError, RetryPolicy
+from jobrunner import InvalidOption, JobRunner, Limits, Retention, RetryableError, RetryPolicy
 from jobrunner.web import create_app
 from tests.serving import (
     Bench,
@@ -296,3 +297,11 @@ async def test_failed_jobs_are_run_again_by_type_or_all_at_once(served: Bench) -
     assert (other.status_code, other.json()) == (202, {"job_ids": []})
     assert {job["retry_of"] for job in jobs} == set(ids)
     assert problem(unknown) == (422, "unknown-job-type")
+
+
+async def test_mcp_without_its_extra_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who asks for it should hear so at once, and not from the first agent."""
+    monkeypatch.delitem(sys.modules, "jobrunner.tools.mcp", raising=False)
+    monkeypatch.setitem(sys.modules, "jobrunner.tools.mcp", None)
+    with pytest.raises(InvalidOption, match=r"pip install 'agent-jobrunner\[mcp\]'"):
+        create_app(JobRunner(), auth=None, mcp=True)
