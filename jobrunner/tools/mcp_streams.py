@@ -1,8 +1,8 @@
 """Streams to clients of earlier protocols that nobody but the runner ends.
 
 For those the package `mcp` answers by `sse_starlette`. With its first stream it starts a task that
-no one owns, looks twice a second for as long as the loop runs whether uvicorn is about to end, and
-then cuts off streams whose jobs are still given their time. Here the runner's end ends the streams.
+no one owns, and that looks twice a second, for as long as the loop runs, whether uvicorn is about
+to end. Here the runner's end ends the streams.
 """
 
 from typing import Any
