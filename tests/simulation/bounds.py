@@ -137,7 +137,8 @@ class Bounds:
                 world.require(reason != name, "a limit that nobody set", name, job.number)
         if reason == "deadline":
             self._check_missed(job, now)
-        if job.status is JobStatus.COMPLETED and not self._excused(job, run):
+        last = job.attempt == run.attempt  # or one after it has begun and ended in the same step
+        if last and job.status is JobStatus.COMPLETED and not self._excused(job, run):
             self._check_in_time(job, run, now)
 
     def _check_in_time(self, job: Job, run: Run, now: float) -> None:
