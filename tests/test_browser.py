@@ -200,7 +200,7 @@ def make_talker() -> JobRunner:
     @runner.job
     async def tell(ctx: JobContext) -> None:
         for n in range(600):
-            ctx.emit("x" * (n % 50) * 10)
+            ctx.emit("x" * (1 + n % 50 * 10))
             await asyncio.sleep(0.001 * (n % 3))
 
     return runner
