@@ -212,7 +212,7 @@ async def test_what_was_begun_is_brought_to_its_end_first() -> None:
         for _ in range(50):
             await runner.submit(parent)
         await runner.drain()
-    assert most == 2  # one, and another that took its worker as a child ended
+    assert most <= 3  # one, and those that took its worker as a child ended; 50 otherwise
 
 
 @virtual_time
