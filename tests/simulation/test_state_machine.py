@@ -1,7 +1,6 @@
 """Hypothesis drives a runner and a plain model through the same steps, and compares them.
 
-`JOBRUNNER_STEPS=50000 pytest tests/simulation` takes that many steps, the same ones each
-time; with `JOBRUNNER_SOAK=1` other ones.
+`JOBRUNNER_STEPS=50000 pytest tests/simulation` takes that many steps, other ones each time.
 """
 
 import os
@@ -26,7 +25,7 @@ def take(steps: int) -> None:
             stateful_step_count=STEPS_EACH,
             database=None,
             deadline=None,
-            derandomize="JOBRUNNER_SOAK" not in os.environ,
+            derandomize="JOBRUNNER_STEPS" not in os.environ,
             suppress_health_check=list(HealthCheck),
         ),
     )
