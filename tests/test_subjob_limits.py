@@ -1,6 +1,7 @@
 """Sub-jobs under limits: a full queue, a type's concurrency, keys, generations, order."""
 
 import asyncio
+import sys
 from typing import Any
 
 import pytest
@@ -212,7 +213,8 @@ async def test_what_was_begun_is_brought_to_its_end_first() -> None:
         for _ in range(50):
             await runner.submit(parent)
         await runner.drain()
-    assert most <= 3  # one, and those that took its worker as a child ended; 50 otherwise
+    # One, and another that took its worker as a child ended; a task that starts at once is a third.
+    assert most == (2 if sys.version_info < (3, 12) else 3)
 
 
 @virtual_time
