@@ -10,6 +10,7 @@ from .client_bridge import Bridge
 from .client_jobs import ClientOptions, DeliveryViews, Types
 from .deliveries import DeliveryView
 from .events import Event
+from .stats_views import StatsView
 from .views import JobPage
 
 
@@ -70,6 +71,10 @@ class SyncBatchVerbs:
     def types(self) -> Types:
         """Return the server's job types, with the schemas of their params and results."""
         return self._bridge.call(self._client.types)
+
+    def stats(self) -> StatsView:
+        """Return how the server's runner does; see `JobClient.stats`."""
+        return self._bridge.call(self._client.stats)
 
     def unready(self) -> str | None:
         """Return why the server takes or starts no jobs; None when it does."""

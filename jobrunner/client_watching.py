@@ -18,6 +18,7 @@ from .client_jobs import (
 from .deliveries import DeliveryView
 from .errors import InvalidOption, RunnerNotStarted, RunnerStopped, ServerProblem
 from .events import Event
+from .stats_views import StatsView
 from .views import JobPage
 
 
@@ -111,6 +112,10 @@ class WatchVerbs:
     async def types(self) -> Types:
         """Return the server's job types, with the schemas of their params and results."""
         return parse(JobTypes, await self._http.call("GET", "/types")).types
+
+    async def stats(self) -> StatsView:
+        """Return how the server's runner does: its workers, and how many jobs have each status."""
+        return parse(StatsView, await self._http.call("GET", "/stats"))
 
     async def unready(self) -> str | None:
         """Return why the server takes or starts no jobs; None when it does."""

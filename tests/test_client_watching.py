@@ -15,10 +15,12 @@ from jobrunner import (
     InvalidOption,
     JobContext,
     JobNotFound,
+    JobStatus,
     ServerProblem,
     ServerUnreachable,
 )
 from jobrunner.client import JobClient, SyncJobClient
+from jobrunner.stats_views import StatsView
 from tests.cutting import cutting
 from tests.receiving import Receiver
 from tests.serving import Bench, bench, listening
@@ -93,6 +95,24 @@ async def test_a_number_without_a_job_is_refused(served: Bench) -> None:
     async with JobClient(served.url, token=served.token) as client:
         with pytest.raises(InvalidOption, match="after"):
             client.events(after=3)
+
+
+@IN_LOOP
+async def test_the_stats_are_the_runner_s(served: Bench) -> None:
+    """The same numbers as in process, from both clients."""
+    await served.finished("echo")
+
+    def script() -> StatsView:
+        with SyncJobClient(served.url, token=served.token) as client:
+            return client.stats()
+
+    async with JobClient(served.url, token=served.token) as client:
+        stats = await client.stats()
+    assert (stats.workers, stats.jobs["completed"]) == (
+        20,
+        served.runner.stats().jobs[JobStatus.COMPLETED],
+    )
+    assert await asyncio.to_thread(script) == stats
 
 
 @IN_LOOP

@@ -10,6 +10,8 @@ import pytest_asyncio
 from starlette.testclient import TestClient
 
 from jobrunner import InvalidOption, JobRunner, Limits, Retention, RetryableError, RetryPolicy
+from jobrunner.lookup import Stats
+from jobrunner.stats_views import StatsView
 from jobrunner.web import create_app
 from tests.serving import (
     Bench,
@@ -228,6 +230,17 @@ async def test_the_types_have_their_schemas(served: Bench) -> None:
         "message": {"title": "Message", "type": "string"}
     }
     assert types["say"]["result"] == {"type": "integer"}
+
+
+async def test_the_stats_say_how_the_runner_does(served: Bench) -> None:
+    """Whoever looks after it sees workers and jobs at a glance, without listing them all."""
+    held = await served.held("stats")
+    answer = (await served.client.get("/stats")).json()
+    assert list(answer) == list(Stats._fields) == list(StatsView.model_fields)
+    view = StatsView.model_validate(answer)
+    assert (view.state, view.jobs["running"]) == ("running", view.busy)
+    served.gates["stats"].set()
+    await served.runner.handle(held).wait()
 
 
 async def test_a_running_runner_is_alive_and_ready(served: Bench) -> None:

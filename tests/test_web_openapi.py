@@ -319,6 +319,7 @@ REQUESTS: list[tuple[str, str, dict[str, Any]]] = [
     ("post", "/batches/{batch}/cancel", {"json": {"reason": 1}}),
     ("post", "/batches/{unknown}/cancel", {}),
     ("get", "/types", {}),
+    ("get", "/stats", {}),
     ("get", "/healthz", {}),
     ("get", "/readyz", {}),
 ]  # fmt: skip

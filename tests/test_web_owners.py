@@ -50,6 +50,7 @@ EXAMPLES: dict[tuple[str, str], tuple[Any, int]] = {
     ("POST", "/answers/{token}"): ({"value": 1}, 404),
     ("GET", "/events"): (None, 200),
     ("GET", "/types"): (None, 200),
+    ("GET", "/stats"): (None, 200),
     ("GET", "/healthz"): (None, 200),
     ("GET", "/readyz"): (None, 200),
     ("GET", "/openapi.json"): (None, 200),
@@ -188,6 +189,14 @@ def test_who_is_nobody_is_answered_nothing(door: Door, case: Case, who: str | No
     else:
         assert (answer.status_code, answer.headers["www-authenticate"]) == (401, "Bearer")
         assert job_id not in answer.text
+
+
+def test_an_owner_isn_t_told_how_many_jobs_others_have(door: Door) -> None:
+    """Counts by status would tell when somebody else is busy, and with what success."""
+    door.in_state("ada", "final")
+    stats = door.client.get("/stats", headers=key_of("bob")).json()
+    assert (stats["jobs"], stats["pruned"], stats["webhooks"]) == ({}, 0, {})
+    assert stats["workers"] > 0
 
 
 @pytest.mark.parametrize("case", CASES, ids=IDS)

@@ -238,6 +238,11 @@ class Api:
         ]
         return Response(to_json({"types": types}), media_type="application/json", headers=NO_STORE)
 
+    async def stats(self, request: Request) -> Response:
+        """`GET /stats`: how the runner does."""
+        stats = self.runner.shown_stats()._asdict()
+        return Response(to_json(stats), media_type="application/json", headers=NO_STORE)
+
     async def healthz(self, request: Request) -> Response:
         """`GET /healthz`: the process answers."""
         return Response(b'{"status":"alive"}', media_type="application/json", headers=NO_STORE)

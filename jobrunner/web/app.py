@@ -149,6 +149,7 @@ def _routes(api: Api, sockets: Sockets) -> list[BaseRoute]:
         _resource("/batches/{batch_id}/stream", GET=batches.stream),
         _resource("/events", GET=api.events),
         _resource("/types", GET=api.types),
+        _resource("/stats", GET=api.stats),
         _resource("/healthz", GET=api.healthz),
         _resource("/readyz", GET=api.readyz),
         _resource("/openapi.json", GET=_openapi(api.runner)),

@@ -7,6 +7,7 @@ from .. import __version__
 from ..batch_views import BatchView
 from ..deliveries import DeliveryView
 from ..handlers import Handler
+from ..stats_views import StatsView
 from ..views import JobView
 from . import openapi_data as data
 from .answers import InputBody, LinkBody
@@ -59,6 +60,7 @@ def _schemas(handlers: list[Handler]) -> dict[str, Any]:
         schemas["Batch"],
         "Paths of the batch: self, stream, jobs and, until all have ended, cancel.",
     )
+    _add(schemas, "Stats", StatsView.model_json_schema(mode="serialization"))
     schemas["JobTypes"] = data.object_of({"types": _list(data.JOB_TYPE_SCHEMA)})
     return schemas
 

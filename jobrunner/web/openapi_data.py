@@ -168,6 +168,11 @@ DELIVERY = {
     "url": "https://example.com/hook", "status": "delivered", "attempts": 1, "status_code": 204,
     "error": None, "event_at": _AT, "last_attempt_at": _LATER, "next_attempt_at": None,
 }  # fmt: skip
+STATS = {
+    "state": "running", "paused": False, "workers": 10, "busy": 1, "aside": 0, "stuck": 0,
+    "stuck_total": 0, "blocked": 0, "faults": 0, "unready": None,
+    "jobs": {"running": 1, "completed": 12}, "pruned": 0, "webhooks": {},
+}  # fmt: skip
 JOB_TYPE = {
     "type": "run_tests",
     "description": "Run the tests.",
@@ -183,6 +188,7 @@ ANSWERS: Mapping[str, Any] = {
     "Delivery": DELIVERY,
     "DeliveryList": {"deliveries": [DELIVERY]},
     "JobTypes": {"types": [JOB_TYPE]},
+    "Stats": STATS,
 }
 """One answer for each schema."""
 REQUESTS: Mapping[str, Any] = {

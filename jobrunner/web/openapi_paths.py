@@ -138,6 +138,8 @@ def _other_paths() -> dict[str, Any]:
         "/events": {"get": events},
         "/types": {"get": _operation("listTypes", "List the job types",
                                      {"200": _answer("The types", "JobTypes")}, "")},
+        "/stats": {"get": _operation("getStats", "See how the runner does",
+                                     {"200": _answer("How it does", "Stats")}, "")},
         "/healthz": {"get": _open("healthz", "Whether the process answers", "alive", "")},
         "/readyz": {"get": _open("readyz", "Whether jobs are taken and started", "ready", "503")},
     }  # fmt: skip

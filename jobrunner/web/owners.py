@@ -78,6 +78,13 @@ class OwnedRunner:
         """Return how the runner does."""
         return self._runner.stats()
 
+    def shown_stats(self) -> Stats:
+        """Return how the runner does, without what would tell owners of other people's jobs."""
+        stats = self._runner.stats()
+        if self.owner is None:
+            return stats
+        return stats._replace(jobs={}, pruned=0, webhooks={})
+
     def room(self, type: str) -> Room:
         """Return how many jobs of the type could be taken in now."""
         return self._runner.room(type)
