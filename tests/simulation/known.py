@@ -45,13 +45,8 @@ class Known:
     """Type and time of the same."""
     alarms: list[Alarm] = field(default_factory=list)
     turns: deque[Entry | None] = field(default_factory=deque)
-    """Who is about to do something: a handler that is to stop or is answered, None for a worker."""
+    """Who is about to act: a handler that stops or is answered, None for the pool."""
     order: int = 0
-    idle: int = field(init=False)
-    """Workers that wait for a job."""
-
-    def __post_init__(self) -> None:
-        self.idle = self.workers
 
     def refusal(self, entry: Entry) -> Refusal | None:
         """Return how a request for a job is refused because the job isn't there."""

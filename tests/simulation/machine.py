@@ -255,7 +255,7 @@ class RunnerMachine(AskingMachine):
 
         self.model.paused = paused
         self.loop.run_until_complete(act())
-        self.model.wake()
+        self.model.stir()
         self._settle()
 
     @rule(workers=st.integers(1, 4))
@@ -265,7 +265,7 @@ class RunnerMachine(AskingMachine):
 
         self.model.workers = workers
         self.loop.run_until_complete(resize())
-        self.model.wake()
+        self.model.stir()
         self._settle()
 
     @rule(

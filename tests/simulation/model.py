@@ -121,7 +121,7 @@ class Model(Known):
             self._alarm(entry, timeout, lambda entry: self._close(entry, NOBODY))
         self.running.remove(entry)
         self.aside.append(entry)
-        self.turns.append(None)
+        self.stir()
 
     def answer(self, entry: Entry, question: int | None, value: int | None) -> Refusal | None:
         """Somebody answers; None is no answer that fits."""
@@ -180,24 +180,26 @@ class Model(Known):
             self._fail(entry, outcome, delay)
 
     def _act(self) -> None:
-        """What was asked to stop stops, and workers take who is next."""
+        """What was asked to stop stops, and who is next is begun, in the order of their turns."""
         while self.turns:
             if (entry := self.turns.popleft()) is None:
-                self._take()
+                self._fill()
             elif entry in self.aside and entry.stop is None:
                 self._put(entry)
             elif self._goes_on(entry):
                 self._leave(entry)
                 self._fail(entry, "error", 0.0)
-        self.idle = max(0, self.workers - len(self.running))
 
-    def wake(self) -> None:
-        """All idle workers look at the queue again, after a resume or a resize."""
-        self.turns.extend([None] * (self.workers - len(self.running)))
+    def stir(self) -> None:
+        """There may be a job and a worker for it: the pool has a turn, after all that have one."""
+        if None not in self.turns:
+            self.turns.append(None)
 
-    def _take(self) -> None:
-        able = [entry for entry in self.ready if self._may_start(entry)]
-        if able and not self.paused and len(self.running) < self.workers:
+    def _fill(self) -> None:
+        while len(self.running) < self.workers and not self.paused:
+            able = [entry for entry in self.ready if self._may_start(entry)]
+            if not able:
+                return
             entry = min(able, key=lambda entry: (entry.rank, entry.number))
             self.ready.remove(entry)
             if entry in self.aside:
@@ -218,7 +220,7 @@ class Model(Known):
                 if alarm in self.alarms:
                     self.alarms.remove(alarm)
                     alarm.call(alarm.entry)
-            self.wake()
+            self.stir()
             self._act()
         self.now = target
         self._prune()
@@ -236,9 +238,7 @@ class Model(Known):
 
     def _put(self, entry: Entry) -> None:
         self.ready.append(entry)
-        if self.idle > 0:
-            self.idle -= 1
-            self.turns.append(None)
+        self.stir()
 
     def _start(self, entry: Entry) -> None:
         entry.attempt += 1
@@ -280,7 +280,7 @@ class Model(Known):
 
     def _leave(self, entry: Entry) -> None:
         (self.aside if entry in self.aside else self.running).remove(entry)
-        self.turns.append(None)
+        self.stir()
         self._silence(entry)
 
     def _fail(self, entry: Entry, outcome: Outcome, delay: float) -> None:
@@ -299,6 +299,7 @@ class Model(Known):
         self.alarms = [alarm for alarm in self.alarms if alarm.entry is not entry]
         if entry in self.ready:
             self.ready.remove(entry)
+        self.stir()
         self._move(entry, status)
         entry.ended = self.now
         self.finals.append(entry)
