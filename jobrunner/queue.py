@@ -2,7 +2,7 @@
 
 Order is by rank, and a rank is a time: the moment a job became due, moved earlier by `AGEING`
 seconds for each point of priority. So a job of priority 1 goes before all of priority 0 that
-became due up to a minute before it, and parent_due those that have waited longer: whatever keeps
+became due up to a minute before it, and behind those that have waited longer: whatever keeps
 coming, a job of priority p is overtaken by jobs of priority q for (q - p) minutes at most, and
 none starves (Q4). A rank never changes, so those that come in order need no sorting; a heap has
 those that overtake.
