@@ -99,34 +99,35 @@ class Lifetime(Steering):
         if self._state != "running":
             return
         self._state = "draining"
-        self._stopped = asyncio.Event()
+        self._stopped, ended = asyncio.Event(), 0
         try:
             wait = self._shutdown if timeout is None else timeout
             await self._pool.stop(timeout=wait, grace=2 * self._grace + 1.0)
             await self._workers.stuck.press()
-            self._end_jobs()
+            ended = self._end_jobs()
             ends = self._timers.now() + self._grace
             await self._failures.stop(self._grace)
             if self._webhooks is not None:
                 await self._webhooks.stop(max(0.0, ends - self._timers.now()))
             await self._engines.close()
         finally:
-            self._close()
+            self._close(ended)
 
-    def _end_jobs(self) -> None:
-        """End what is left: nobody will run it."""
+    def _end_jobs(self) -> int:
+        """End what is left, since nobody will run it; return how many jobs that were."""
         self._workers.abandon_all()  # none, unless `stop` itself was cancelled
         waiting = list(self._store.live())
         for job in waiting:
             ended = JobError.from_limit("shutdown", _SHUTDOWN, attempt=job.attempt)
             if not job.is_final:  # pragma: no branch  # its parent may have taken it along
                 self._endings.end_waiting(job, ended)
-        if waiting or self._workers.stuck:
-            logger.warning("stopped: %d jobs had not ended and failed, %d handlers are stuck",
-                           len(waiting), len(self._workers.stuck))  # fmt: skip
+        return len(waiting)
 
-    def _close(self) -> None:
-        self._end_jobs()
+    def _close(self, ended: int) -> None:
+        ended += self._end_jobs()
+        if ended or self._workers.stuck:
+            logger.warning("stopped: %d jobs had not ended and failed, %d handlers are stuck",
+                           ended, len(self._workers.stuck))  # fmt: skip
         self._failures.drop()
         if self._webhooks is not None:
             self._webhooks.close()

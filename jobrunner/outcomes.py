@@ -110,7 +110,7 @@ class Outcomes:
 
         Its class is asked for by `type`: `isinstance` reads a `__class__` that may raise (T1).
         """
-        if _late(attempt):
+        if _late(attempt, error):
             return
         job = attempt.job
         attempt.release()
@@ -178,8 +178,13 @@ class Outcomes:
         self._queue.put(job)
 
 
-def _late(attempt: Attempt) -> bool:
-    if attempt.settled:
+def _late(attempt: Attempt, error: BaseException | None = None) -> bool:
+    """Return whether its job has ended without it.
+
+    A stuck handler that never ended in its loop is closed when it is collected, with a
+    `GeneratorExit`: at any time, in whatever runs then, and there is nothing to tell of it.
+    """
+    if attempt.settled and type(error) is not GeneratorExit:
         logger.warning("job %s was stuck and has ended now; its value is dropped", attempt.job.id)
     return attempt.settled
 

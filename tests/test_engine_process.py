@@ -737,8 +737,8 @@ async def test_p1_a_cancel_at_any_moment_leaves_nothing() -> None:
 def _left() -> Counter[str]:
     """Return our descriptors, threads, tasks and children."""
     for thread in threading.enumerate():
-        if thread.name == "jobrunner sweep":  # it has said that it is done, and is about to end
-            thread.join(5.0)
+        if thread.name == "jobrunner sweep" or thread.name.startswith("asyncio-waitpid"):
+            thread.join(5.0)  # it has said that it is done, and is about to end
     threads = [thread.name.rpartition("-")[0] or thread.name for thread in threading.enumerate()]
     here = [name for name in threads if not name.startswith("asyncio_")]  # of our `to_thread`
     here += [task.get_name() for task in asyncio.all_tasks()]

@@ -1,6 +1,7 @@
 """Handlers that refuse to end: what is said of them, and how many of them a runner bears."""
 
 import asyncio
+import gc
 import threading
 from typing import Any
 
@@ -162,6 +163,23 @@ async def test_t3_a_late_value_changes_nothing() -> None:
 
 
 # --- how many -----------------------------------------------------------------------------------
+
+
+def test_t3_one_that_its_loop_has_left_is_collected_without_a_word(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """It is collected whenever, and a line about it would stand among another test's."""
+
+    async def leave_one() -> None:
+        async with Bench().runner as runner:
+            await (await runner.submit("stubborn", timeout=1.0)).wait()
+            caplog.clear()
+
+    simulate(leave_one)
+    gc.collect()
+    assert [record.getMessage() for record in caplog.records] == [
+        "stopped: 0 jobs had not ended and failed, 1 handlers are stuck"
+    ]
 
 
 @virtual_time
