@@ -223,7 +223,7 @@ async def test_the_job_schema_names_what_a_job_has(served: Bench) -> None:
     job_id = await served.finished("echo")
     job = (await served.client.get(f"/jobs/{job_id}")).json()
     schema = document["components"]["schemas"]["Job"]
-    assert schema["properties"].keys() == job.keys()
+    assert schema["properties"].keys() == job.keys() | {"omitted"}  # of brief ones only
     assert set(schema["required"]) == job.keys()
     assert all("description" in member or "$ref" in member or "allOf" in member
                for member in schema["properties"].values())  # fmt: skip

@@ -24,9 +24,11 @@ from ..options import OnDuplicate
 from ..submit_options import MAX_NAME, SubmitOptions
 from ..views import check_completed, iso, view, view_json
 from .body import read_json
+from .brief import bulk_of
 from .manners import etag, is_known, log_text, rate_limit, traceparent
 from .owners import OwnedRunner
 from .problems import Problem
+from .query import cursor, flag, integer, query
 from .sources import FeedSource, JobSource
 from .streams import EventStream, StreamPlaces
 
@@ -132,13 +134,14 @@ class Api:
     async def list(self, request: Request) -> Response:
         """`GET /jobs`: a page of jobs, newest first."""
         filters = {"status", "type", "session_id", "batch_id", "parent_id"}
-        query = _query(request, {*filters, "limit", "cursor"})
-        limit = _integer(query.pop("limit", "50"), "limit")
+        given = query(request, {*filters, "limit", "cursor", "brief"})
+        brief = flag(given.pop("brief", "false"), "brief")
+        limit = integer(given.pop("limit", "50"), "limit")
         try:
-            page = self.runner.page(limit=limit, cursor=query.pop("cursor", None), **query)
+            page = self.runner.page(limit=limit, cursor=given.pop("cursor", None), **given)
         except InvalidOption as error:
             raise Problem(400, "invalid-query", str(error)) from None
-        jobs = b",".join(self.json(request.scope, job) for job in page.jobs)
+        jobs = b",".join(self.json(request.scope, job, brief=brief) for job in page.jobs)
         headers = dict(NO_STORE)
         if page.next_cursor is not None:
             url = request.url.include_query_params(cursor=page.next_cursor)
@@ -148,9 +151,9 @@ class Api:
 
     async def get(self, request: Request) -> Response:
         """`GET /jobs/{id}`: the job; with `?wait=N` or `Prefer: wait=N` not before its end."""
-        asked = _query(request, {"wait"}).get("wait")
+        asked = query(request, {"wait"}).get("wait")
         preferred = _preferred_wait(request) if asked is None else None
-        wait = preferred if asked is None else min(_integer(asked, "wait"), MAX_WAIT)
+        wait = preferred if asked is None else min(integer(asked, "wait"), MAX_WAIT)
         job = await self._ended(request.path_params["job_id"], wait or 0)
         headers = {"Vary": "Prefer", "ETag": etag(job)}
         if is_known(request, headers["ETag"]):
@@ -195,7 +198,7 @@ class Api:
     async def stream(self, request: Request) -> Response:
         """`GET /jobs/{id}/stream`: the job's events; 204 when they have all been read."""
         job = self.runner.record(request.path_params["job_id"])
-        after = _cursor(request)
+        after = cursor(request)
         if job.log.closed and after is not None and after >= job.log.last:
             return Response(status_code=204)
         source = JobSource(job, partial(self.json, request.scope, job))
@@ -204,7 +207,7 @@ class Api:
     async def events(self, request: Request) -> Response:
         """`GET /events`: what happens to all jobs, from now on or after a number; no end."""
         source = FeedSource(self.runner.feed(), self.runner.sees)
-        return EventStream(source, after=_cursor(request), places=self.places)
+        return EventStream(source, after=cursor(request), places=self.places)
 
     async def deliveries(self, request: Request) -> Response:
         """`GET /jobs/{id}/deliveries`: where its webhooks went, and what came of each."""
@@ -278,9 +281,10 @@ class Api:
         status = 200 if job.is_final else unfinished
         return Response(self.json(request.scope, job), status, sent, "application/json")
 
-    def json(self, scope: Scope, job: Job) -> bytes:
+    def json(self, scope: Scope, job: Job, *, brief: bool = False) -> bytes:
         """Return a job as whoever asks sees it."""
-        return view_json(job, links=self._links(scope, job), debug=self._debug)
+        bulk = bulk_of(job) if brief else ()
+        return view_json(job, links=self._links(scope, job), debug=self._debug, leave_out=bulk)
 
     def _links(self, scope: Scope, job: Job) -> dict[str, str]:
         self_link = f"{scope.get('root_path', '')}/jobs/{job.id}"
@@ -338,28 +342,6 @@ def _delivery(view: DeliveryView) -> dict[str, Any]:
     }
 
 
-def _query(request: Request, known: set[str]) -> dict[str, str]:
-    if not request.scope["query_string"]:
-        return {}
-    given = [name for name, _ in request.query_params.multi_items()]
-    found = dict(request.query_params)
-    if unknown := found.keys() - known:
-        names = ", ".join(sorted(known))
-        raise Problem(
-            400, "invalid-query", f"{min(unknown)[:100]!r} is unknown; there are: {names}"
-        )
-    if len(found) < len(given):
-        twice = next(name for name in given if given.count(name) > 1)
-        raise Problem(400, "invalid-query", f"{twice!r} is given twice; give it once")
-    return {name: value for name, value in found.items() if value}
-
-
-def _integer(text: str, name: str) -> int:
-    if not re.fullmatch(r"[0-9]{1,9}", text):
-        raise Problem(400, "invalid-query", f"{name} is {text[:100]!r}; it must be a whole number")
-    return int(text)
-
-
 def _preferred_wait(request: Request) -> int | None:
     """Return the seconds of `Prefer: wait=N` (RFC 7240); what is malformed is ignored."""
     given = request.headers.getlist("prefer")
@@ -384,12 +366,3 @@ def _idempotency_key(request: Request) -> str | None:
     if not key:
         raise InvalidOption("the Idempotency-Key header is empty; send a text that is yours alone")
     return key
-
-
-def _cursor(request: Request) -> int | None:
-    """Return the number to go on after; the header of a reconnecting browser wins."""
-    header = request.headers.get("last-event-id", "")
-    if re.fullmatch(r"[0-9]{1,15}", header):
-        return int(header)
-    after = _query(request, {"after"}).get("after")
-    return None if after is None else _integer(after, "after")

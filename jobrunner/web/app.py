@@ -1,11 +1,9 @@
 """The Starlette app: the whole HTTP surface on one page, and how errors become statuses."""
 
-import html
 import math
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from pathlib import Path
 from typing import TypeAlias
 
 from pydantic_core import to_json
@@ -15,7 +13,6 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
-from starlette.staticfiles import StaticFiles
 
 from .. import errors
 from ..runner import JobRunner
@@ -27,6 +24,7 @@ from .body import MAX_BODY
 from .manners import compressed
 from .openapi import openapi_document
 from .owners import Auth, OwnedRunner
+from .page import PageFiles, page
 from .problems import http_problem, problem_response
 from .security import LOCAL_HOSTS, Guard
 from .sessions import SessionIndex
@@ -62,11 +60,6 @@ MEMBERS = ("option", "job_id", "reason", "retry_after")
 
 MAX_STREAMS = 10_000
 """Event streams that may be open at once, unless another number is given."""
-STATIC = Path(__file__).parent / "static"
-CSP = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
-    "img-src 'self'; frame-ancestors 'none'; base-uri 'none'"
-)
 Endpoint: TypeAlias = Callable[[Request], Awaitable[Response]]
 
 
@@ -153,8 +146,8 @@ def _routes(api: Api, sockets: Sockets) -> list[BaseRoute]:
         _resource("/healthz", GET=api.healthz),
         _resource("/readyz", GET=api.readyz),
         _resource("/openapi.json", GET=_openapi(api.runner)),
-        _resource("/", GET=_page),
-        Mount("/static", StaticFiles(directory=STATIC)),
+        _resource("/", GET=page),
+        Mount("/static", PageFiles()),
     ]
 
 
@@ -185,16 +178,6 @@ def _openapi(runner: OwnedRunner) -> Endpoint:
         return Response(to_json(document), media_type="application/json", headers=NO_STORE)
 
     return openapi
-
-
-async def _page(request: Request) -> Response:
-    page = (STATIC / "index.html").read_text("utf-8")
-    base = f"{request.scope.get('root_path', '')}/"
-    return Response(
-        page.replace("{base}", html.escape(base)),
-        media_type="text/html",
-        headers=NO_STORE | {"Content-Security-Policy": CSP, "Referrer-Policy": "no-referrer"},
-    )
 
 
 async def _runner_error(request: Request, error: Exception) -> Response:

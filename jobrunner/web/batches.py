@@ -20,14 +20,12 @@ from .api import (
     SubmitBody,
     Whole,
     _closed,
-    _cursor,
-    _integer,
     _options,
     _parse,
-    _query,
 )
 from .body import read_json
 from .manners import rate_limit
+from .query import cursor, integer, query
 from .sources import BatchSource
 from .streams import EventStream
 
@@ -67,7 +65,7 @@ class BatchApi:
 
     async def get(self, request: Request) -> Response:
         """`GET /batches/{id}`: the batch; with `?wait=N` not before its end."""
-        wait = _integer(_query(request, {"wait"}).get("wait", "0"), "wait")
+        wait = integer(query(request, {"wait"}).get("wait", "0"), "wait")
         batch = self._batch(request)
         await _closed(batch.log, min(wait, MAX_WAIT))
         return self._answer(request, batch, 200)
@@ -82,7 +80,7 @@ class BatchApi:
     async def stream(self, request: Request) -> Response:
         """`GET /batches/{id}/stream`: the batch's events; 204 when they have all been read."""
         batch = self._batch(request)
-        after = _cursor(request)
+        after = cursor(request)
         if batch.log.closed and after is not None and after >= batch.log.last:
             return Response(status_code=204)
         source = BatchSource(batch, lambda: self._json(request, batch), self._kept)

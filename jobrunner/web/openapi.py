@@ -41,6 +41,7 @@ def _schemas(handlers: list[Handler]) -> dict[str, Any]:
     _add(schemas, "Job", JobView.model_json_schema(
         mode="serialization", ref_template=REF + "{model}"))  # fmt: skip
     _add_links(schemas["Job"], "Paths of the job: self, stream and, while it hasn't ended, cancel.")
+    schemas["Job"]["properties"]["omitted"] = _list(_TEXT) | {"description": "What was too long."}
     _add(schemas, "Cancel", CancelBody.model_json_schema())
     _add(schemas, "Input", InputBody.model_json_schema())
     _add(schemas, "AnswerLink", LinkBody.model_json_schema())

@@ -44,6 +44,12 @@ def _job_paths() -> dict[str, Any]:
             **data.COUNT | {"minimum": 1},
         ),
         data.query("cursor", "`next_cursor` of the page before."),
+        data.query(
+            "brief",
+            "`true` leaves out params, result and metadata that are over a "
+            "kilobyte, and names them in `omitted`.",
+            enum=["true", "false"],
+        ),
     ]
     same = _bare("Nothing has changed since the event that `If-None-Match` names.", "ETag")
     return {

@@ -19,6 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..submit_options import check_name
 from .owners import Auth, asking
+from .page import sign_in, wants_page
 from .postponed import postponing
 from .problems import Problem, http_problem
 
@@ -78,6 +79,9 @@ class Guard:
                 return self._check_token(scope, path) or self._app, None
             return self._app, await _owner(self._auth, scope)
         except HTTPException as error:
+            path = scope["path"].removeprefix(scope.get("root_path", ""))
+            if error.status_code == 401 and wants_page(scope, path):
+                return sign_in(scope, error, token=self._digest is not None), None
             return http_problem(error, "who you are could not be told"), None
 
     def _check(self, scope: Scope) -> str:
