@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx2
 import pytest
+import pytest_asyncio
 
 pytest.importorskip("mcp", reason="needs the extra mcp")
 
@@ -23,6 +24,7 @@ from jobrunner.web.body import MAX_BODY
 from tests.mcp_clients import MODERN, MODES, TASKS, http_agent
 from tests.serving import Bench, client_of, connect, listening, make_runner
 
+IN_LOOP = pytest.mark.asyncio(loop_scope="module")
 both_eras = pytest.mark.parametrize("mode", MODES)
 ACCEPT = {"accept": "application/json, text/event-stream"}
 META = {
@@ -41,8 +43,9 @@ def head(method: str, **more: str) -> dict[str, str]:
     return ACCEPT | {"mcp-protocol-version": MODERN, "mcp-method": method} | more
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def bench() -> AsyncIterator[Bench]:
+    """One server for the file: each test has jobs of its own."""
     runner, gates = make_runner()
     async with serving(runner, mcp=True) as server, client_of(server) as client:
         yield Bench(runner, gates, client, server.url, server.token)
@@ -56,6 +59,7 @@ def agent_at(bench: Bench, **options: Any) -> Any:
     return http_agent(bench.url, headers=bearer(bench.token), **options)
 
 
+@IN_LOOP
 @both_eras
 async def test_an_agent_starts_waits_reads_and_stops(bench: Bench, mode: str) -> None:
     """The same tools as without a network, told how far a job is while it waits."""
@@ -63,36 +67,38 @@ async def test_an_agent_starts_waits_reads_and_stops(bench: Bench, mode: str) ->
 
     async def note(progress: float, total: float | None, text: str | None) -> None:
         told.append(progress)
-        bench.gates["k"].set()
+        bench.gates[mode].set()
 
     async with agent_at(bench, mode=mode) as agent:
-        job_id = (await agent.said("hold_background", key="k"))["job_id"]
+        job_id = (await agent.said("hold_background", key=mode))["job_id"]
         call = {"job_ids": [job_id], "wait_seconds": 40}
         await agent.client.call_tool("wait_for_jobs", call, progress_callback=note)
         result = await agent.said("get_job_result", job_id=job_id)
         other = (await agent.said("hold_background", key="other"))["job_id"]
         stopped = await agent.said("cancel_job", job_id=other)
         unknown = await agent.call("check_job_status", job_id="job_0")
-    assert (result["result"], stopped["status"], unknown.is_error) == ("k", "cancelled", True)
+    assert (result["result"], stopped["status"], unknown.is_error) == (mode, "cancelled", True)
     assert told[0] == 0.0
 
 
+@IN_LOOP
 async def test_a_task_is_followed_over_http(bench: Bench) -> None:
     """Polled with its id in `Mcp-Name`, as SEP-2663 has it for whoever routes by it."""
     async with agent_at(bench, tasks=True) as agent:
-        made = await agent.task("hold_background", key="k")
+        made = await agent.task("hold_background", key="task")
         working = await agent.get(made["taskId"])
-        bench.gates["k"].set()
+        bench.gates["task"].set()
         await bench.runner.wait([made["taskId"]])
         done = await agent.get(made["taskId"])
     assert (working["status"], done["status"]) == ("working", "completed")
-    assert done["result"]["structuredContent"]["result"] == "k"
+    assert done["result"]["structuredContent"]["result"] == "task"
 
 
+@IN_LOOP
 @pytest.mark.parametrize("method", ["tasks/get", "tasks/update", "tasks/cancel"])
 async def test_a_header_that_names_another_task_is_refused(bench: Bench, method: str) -> None:
     """-32020: somebody who routes by the header would have judged another request."""
-    job = await bench.runner.submit("hold", {"key": "k"})
+    job = await bench.runner.submit("hold", {"key": "named"})
     body = message(method, taskId=job.id, inputResponses={})
     for named in ("job_0", "", "=?base64?!?="):
         refused = await bench.client.post(
@@ -104,6 +110,7 @@ async def test_a_header_that_names_another_task_is_refused(bench: Bench, method:
         assert taken.json()["result"]["resultType"] == "complete"
 
 
+@IN_LOOP
 async def test_an_error_of_the_protocol_has_its_http_status(bench: Bench) -> None:
     """Whoever reads no body still sees that it didn't work."""
     body = message("tasks/get", taskId="job_0")
@@ -114,6 +121,7 @@ async def test_an_error_of_the_protocol_has_its_http_status(bench: Bench) -> Non
     assert (undeclared.status_code, undeclared.json()["error"]["code"]) == (400, -32021)
 
 
+@IN_LOOP
 @pytest.mark.parametrize(
     ("headers", "status"),
     [
@@ -136,6 +144,7 @@ async def test_the_same_guard_stands_before_it(
     assert answer.status_code == status
 
 
+@IN_LOOP
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "PATCH"])
 async def test_there_is_nothing_but_posts(bench: Bench, method: str) -> None:
     """There are no sessions to be ended, and no streams but the answers to calls."""
@@ -144,6 +153,7 @@ async def test_there_is_nothing_but_posts(bench: Bench, method: str) -> None:
     assert answer.headers["content-type"] == "application/problem+json"
 
 
+@IN_LOOP
 @pytest.mark.parametrize(
     "body", [b"", b"{", b"[]", b"1", b"null", b'{"jsonrpc": "2.0"}', b"[" * 100_000, b"\xff"]
 )
@@ -158,6 +168,7 @@ async def test_s6_what_is_no_message_is_refused(bench: Bench, body: bytes, versi
     assert 400 <= answer.status_code < 500
 
 
+@IN_LOOP
 async def test_s6_a_message_that_is_too_long_is_refused(bench: Bench) -> None:
     """The limit is that of every other body."""
     body = message("tools/call", name="echo_background", arguments={"value": "x" * MAX_BODY})
@@ -243,6 +254,7 @@ async def test_an_answer_leaves_no_task(mode: str) -> None:
     assert asyncio.all_tasks() == before
 
 
+@IN_LOOP
 @both_eras
 async def test_s1_another_server_s_end_cuts_off_no_stream(
     bench: Bench, mode: str, monkeypatch: pytest.MonkeyPatch
@@ -270,6 +282,7 @@ async def test_streams_of_others_end_as_they_did(monkeypatch: pytest.MonkeyPatch
             await client.get("/")
 
 
+@IN_LOOP
 async def test_without_it_there_is_no_such_path(bench: Bench) -> None:
     """It is only there when it was asked for."""
     runner, _ = make_runner()
