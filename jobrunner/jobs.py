@@ -66,6 +66,7 @@ TRANSITIONS: Mapping[JobStatus, frozenset[JobStatus]] = {
 }
 
 FINAL = frozenset({_S.COMPLETED, _S.FAILED, _S.CANCELLED})
+WAITING = frozenset({_S.PENDING, _S.RETRYING})
 
 FailureReason: TypeAlias = Literal[
     "error",

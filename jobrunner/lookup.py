@@ -11,7 +11,9 @@ from .events import Event, EventLog
 from .jobs import Job, JobStatus
 from .limits import check_seconds
 from .store import JobStore, Page
+from .tally import Tally
 from .views import JobPage, JobView, Waited, view
+from .witnesses import Witness
 
 logger = logging.getLogger("jobrunner.lookup")
 
@@ -145,6 +147,17 @@ class Lookup:
                    "session_id": session_id, "batch_id": batch_id,
                    "parent_id": parent_id}  # fmt: skip
         return self._store.page(filters, limit=min(limit, MAX_PAGE), cursor=cursor)
+
+    def tally(self) -> Tally:
+        """Return what counts the jobs by type, from the first call on; it is always the same."""
+        found = [each for each in self._store.witnesses if isinstance(each, Tally)] or [Tally()]
+        if found[0] not in self._store.witnesses:
+            self.show(found[0])
+        return found[0]
+
+    def show(self, witness: Witness) -> None:
+        """Show `witness` each change of a job's status from now on."""
+        self._store.witnesses += (witness,)
 
     def events(self) -> AsyncIterator[Event]:
         """Yield what happens to all jobs from this call on, until the runner is stopped.

@@ -13,18 +13,18 @@ from .errors import BatchGone, BatchNotFound, JobGone, JobNotFinal, JobNotFound
 from .events import EventLog, EventType, make_event
 from .fingerprints import fingerprint
 from .groups import Groups
-from .jobs import Job, JobStatus
+from .jobs import WAITING, Job, JobStatus
 from .limits import Retention
 from .listing import LATE, Listing
 from .packing import Archive
 from .pages import decode_cursor, encode_cursor
 from .timers import Timer, Timers
+from .witnesses import Witness
 
 SWEEP = 1_000
 """How many jobs are pruned for their age before others have a turn."""
 RECENT = 1_000
 """How many ends are remembered for a rate."""
-WAITING = frozenset({JobStatus.PENDING, JobStatus.RETRYING})
 SHOWN_IN_FEED = frozenset({"status", "progress", "question", "answer", "done"})
 Key: TypeAlias = str | tuple[str, str]
 """An idempotency key; with an owner the two of them, so that nobody meets another one's."""
@@ -67,6 +67,7 @@ class JobStore:
         self.batches = Batches(
             retention, lambda: timers.now(), lambda batch: self._bury(batch.id, batch.owner)
         )
+        self.witnesses: tuple[Witness, ...] = ()
         self._now = now
         self._timers = timers
         self._sweep: Timer | None = None
@@ -93,6 +94,8 @@ class JobStore:
 
     def add(self, job: Job, data: Mapping[str, Any]) -> None:
         """Take a new job in, with its first event. Numbers rise from one job to the next."""
+        for witness in self.witnesses:
+            witness.added(job)
         self._live[job.id] = job
         self.live_bytes += len(job.params)
         if job.idempotency_key is not None:
@@ -124,7 +127,7 @@ class JobStore:
             return
         at = self._now() if at is None else at
         if job.status is not job.listed_as:
-            self._move(job)
+            self._move(job, at)
         self._append(job, kind, at, data)
         if job.is_final:
             self._end(job)
@@ -157,7 +160,7 @@ class JobStore:
             self.batches.end(batch)
             self.batches.prune()
 
-    def _move(self, job: Job) -> None:
+    def _move(self, job: Job, at: float) -> None:
         was, status = job.listed_as, job.status
         job.listed_as = status
         self.counts[was] -= 1
@@ -166,6 +169,8 @@ class JobStore:
         if job.batch is not None:
             job.batch.moved(was, status)
         self._listing.note(job)
+        for witness in self.witnesses:
+            witness.moved(job, was, at, self._timers.now())
 
     def _append(self, job: Job, kind: EventType, at: float, data: Mapping[str, Any]) -> None:
         job.updated_at = at

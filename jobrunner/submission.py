@@ -24,12 +24,12 @@ from .events import EventLog
 from .handlers import Handler
 from .handles import Outcome
 from .heritage import NO_HERITAGE, Heritage, ended_with_parent, inherit
-from .jobs import Job, JobStatus
+from .jobs import WAITING, Job, JobStatus
 from .limits import Limits, check_seconds
 from .queue import JobQueue
 from .redaction import MASK
 from .retry import RetryPolicy
-from .store import WAITING, JobStore
+from .store import JobStore
 from .subjobs import SubJobs
 from .submit_options import Checked, Fields, SubmitOptions, check_name, check_submit
 from .wording import describe

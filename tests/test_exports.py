@@ -45,7 +45,8 @@ def test_every_error_can_be_caught_by_name() -> None:
 @pytest.mark.slow  # starts an interpreter
 def test_import_loads_no_server_and_no_tool() -> None:
     """An embedding app pays for the edges it uses, and for no others."""
-    heavy = ("starlette", "uvicorn", "httpx2", "mcp", "celery", "typer", "rich")
+    heavy = ("starlette", "uvicorn", "httpx2", "mcp", "celery", "typer", "rich",
+             "prometheus_client", "opentelemetry")  # fmt: skip
     look = f"print([name for name in {heavy} if name in sys.modules])"
     code = f"import sys; from jobrunner import JobRunner; {look}"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -21,13 +21,14 @@ ORDER = """
     process_table processes commands signals inbox said context
     results fingerprints handlers signatures
     pages packing
-    groups listing store heritage endings threads stuck failures
+    witnesses tally groups listing store heritage endings threads stuck failures
     deliveries direct posting hosts couriers webhooks engines sight watchdog single attempt aside
     asking outcomes worker control pool submission job_types lookup answering steering
     batch_views batch_intake batch_handles batching nesting lifetime
     toolbox_text toolbox_output toolbox_scope
     toolbox_formats toolbox_status toolbox_advice toolbox_answers toolbox_errors toolbox_arguments
     toolbox_actions toolbox_names toolbox tooling runner public
+    metrics
     client_address client_errors client_http client_events client_progress client_waiting
     client_jobs client_batches client_watching client_batching client_async client_bridge
     client_sync_batches client_sync client|tools web server demo cli __main__ testing pytest_plugin

@@ -320,6 +320,7 @@ REQUESTS: list[tuple[str, str, dict[str, Any]]] = [
     ("post", "/batches/{unknown}/cancel", {}),
     ("get", "/types", {}),
     ("get", "/stats", {}),
+    ("get", "/metrics", {}),
     ("get", "/healthz", {}),
     ("get", "/readyz", {}),
 ]  # fmt: skip

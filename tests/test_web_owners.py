@@ -51,6 +51,7 @@ EXAMPLES: dict[tuple[str, str], tuple[Any, int]] = {
     ("GET", "/events"): (None, 200),
     ("GET", "/types"): (None, 200),
     ("GET", "/stats"): (None, 200),
+    ("GET", "/metrics"): (None, 403),
     ("GET", "/healthz"): (None, 200),
     ("GET", "/readyz"): (None, 200),
     ("GET", "/openapi.json"): (None, 200),

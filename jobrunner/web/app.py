@@ -26,6 +26,7 @@ from .openapi import openapi_document
 from .owners import Auth, OwnedRunner
 from .page import PageFiles, page
 from .problems import http_problem, problem_response
+from .scraping import Metrics
 from .security import LOCAL_HOSTS, Guard
 from .sessions import SessionIndex
 from .sockets import Sockets
@@ -106,7 +107,8 @@ def create_app(
     hosts = (allowed_hosts,) if isinstance(allowed_hosts, str) else tuple(allowed_hosts)
     owned = OwnedRunner(runner, owners=callable(auth))
     api = Api(owned, debug=debug, max_streams=max_streams)
-    routes = _routes(api, Sockets(owned, SessionIndex(runner), api.places, api.json))
+    sockets = Sockets(owned, SessionIndex(runner), api.places, api.json)
+    routes = _routes(api, sockets, Metrics(runner, owned, api.places))
     return Starlette(
         routes=[*routes, _mcp(runner, owned)] if mcp else routes,
         middleware=[Middleware(Guard, auth=auth, allowed_hosts=hosts)],
@@ -119,7 +121,7 @@ def create_app(
     )
 
 
-def _routes(api: Api, sockets: Sockets) -> list[BaseRoute]:
+def _routes(api: Api, sockets: Sockets, metrics: Metrics) -> list[BaseRoute]:
     batches, answers = BatchApi(api), AnswerApi(api)
     return [
         _resource("/jobs", GET=api.list, POST=api.submit),
@@ -145,6 +147,7 @@ def _routes(api: Api, sockets: Sockets) -> list[BaseRoute]:
         _resource("/stats", GET=api.stats),
         _resource("/healthz", GET=api.healthz),
         _resource("/readyz", GET=api.readyz),
+        _resource("/metrics", GET=metrics.scrape),
         _resource("/openapi.json", GET=_openapi(api.runner)),
         _resource("/", GET=page),
         Mount("/static", PageFiles()),

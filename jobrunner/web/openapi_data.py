@@ -205,6 +205,8 @@ EVENTS = (
     f'data: {{"seq":12,"job_id":"{JOB_ID}","at":"{_LATER}","status":"completed"}}\n\n'
 )
 LOG = f"{_LATER} 47 passed\n"
+METRICS = "# HELP jobrunner_workers Jobs that may run at once\n# TYPE jobrunner_workers gauge\n"
+METRICS += "jobrunner_workers 4.0\n"
 PROBLEMS = {
     "400": ("invalid-query", "Bad Request", "limit is 'x'; it must be a whole number"),
     "401": ("unauthorized", "Unauthorized", "the token is missing"),

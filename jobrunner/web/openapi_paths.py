@@ -146,6 +146,10 @@ def _other_paths() -> dict[str, Any]:
                                      {"200": _answer("The types", "JobTypes")}, "")},
         "/stats": {"get": _operation("getStats", "See how the runner does",
                                      {"200": _answer("How it does", "Stats")}, "")},
+        "/metrics": {"get": _operation("getMetrics", "Scrape numbers for Prometheus", {
+            "200": _content("Metrics; also as OpenMetrics, if asked for", "text/plain",
+                            {"type": "string"}, data.METRICS),
+        }, "403 404")},
         "/healthz": {"get": _open("healthz", "Whether the process answers", "alive", "")},
         "/readyz": {"get": _open("readyz", "Whether jobs are taken and started", "ready", "503")},
     }  # fmt: skip
