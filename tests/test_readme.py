@@ -1,6 +1,6 @@
-"""What the README shows is run: its Python, its commands' names, and its table of defaults."""
+"""What the README shows is run: its Python as a reader would, its handlers, its receiver."""
 
-import inspect
+import json
 import re
 import subprocess
 import sys
@@ -13,29 +13,33 @@ from starlette.applications import Starlette
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
-from jobrunner import JobRunner, Limits, Retention, RetryPolicy, Webhooks
-from jobrunner.couriers import AT_ONCE, MAX_BYTES, MAX_UNDER_WAY
-from jobrunner.hosts import PER_HOST
 from jobrunner.signing import keys_of, new_secret, sign
-from jobrunner.web import create_app
+from tests.readme import ALL_BLOCKS, BLOCKS, README, ROOT, blocks, file_name, save_files
 
-README = (Path(__file__).parent.parent / "README.md").read_text("utf-8")
 EXTRAS = {"jobrunner.metrics": "prometheus_client"}
 """What a block needs that imports one of ours, and that the extra `test` doesn't bring."""
-BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
-@pytest.mark.parametrize("block", BLOCKS, ids=[block.split("\n")[-2][:30] for block in BLOCKS])
+def named(block: str) -> str:
+    return file_name(block) or block.split("\n")[-2][:30]
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=[named(block) for block in BLOCKS])
 @pytest.mark.slow  # each block is a program of its own, as a reader would run it
 def test_a_block_of_python_runs(block: str, tmp_path: Path) -> None:
     """A reader copies a block into a file and runs it; it has to work as it stands."""
     for ours, needed in EXTRAS.items():
         if ours in block:
             pytest.importorskip(needed, reason=f"{ours} needs an extra that is not installed")
-    (tmp_path / "block.py").write_text(block, "utf-8")
-    command = [sys.executable, "-W", "error", "block.py"]
+    save_files(tmp_path)
+    name = file_name(block) or ("test_block.py" if "\nasync def test_" in block else "block.py")
+    (tmp_path / name).write_text(block, "utf-8")
+    tests = name.startswith("test_")
+    testing = ["-m", "pytest", "-p", "no:cacheprovider", "-p", "jobrunner.pytest_plugin"]
+    command = [sys.executable, *(testing if tests else ["-W", "error"]), name]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=30)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert tests or done.stderr == ""  # plugins of pytest have warnings of their own
 
 
 def test_the_handlers_shown_do_what_is_said_of_them() -> None:
@@ -76,41 +80,31 @@ def test_the_receiver_shown_tells_ours_from_others() -> None:
         assert TestClient(app).post("/", content=body, headers=headers).status_code == status
 
 
-def test_the_defaults_in_the_table_are_the_defaults() -> None:
-    """A table that is wrong is worse than none."""
-    runner = inspect.signature(JobRunner).parameters
-    stated = dict(re.findall(r"^\| ([a-z][^|]+?) \| ([^|]+?) \|", README, re.MULTILINE))
-    limits, kept = Limits(), Retention()
-    assert stated["jobs at once"] == f"{runner['workers'].default}"
-    assert stated["time limit of an attempt"] == f"{runner['timeout'].default:g} s"
-    assert stated["attempts"] == f"{runner['retry'].default.max_attempts}"
-    assert stated["time to stop when asked"] == f"{runner['cancel_grace'].default:g} s, twice"
-    assert stated["time for running jobs at shutdown"] == (
-        f"{runner['shutdown_timeout'].default:g} s"
-    )
-    assert stated["final jobs kept"] == f"{kept.max_jobs:,}, for a day, 256 MB"
-    assert kept.max_bytes == limits.max_live_bytes == 2**28
-    assert kept.max_age == 86_400
-    assert stated["ids of pruned jobs remembered"] == f"{kept.max_tombstones:,}"
-    assert stated["jobs that wait"] == f"{limits.max_pending:,}, 256 MB of params"
-    assert stated["event loop blocked"] == f"named after {runner['watchdog'].default:g} s"
-    assert stated["handlers that refuse to end"].startswith(f"{limits.max_stuck};")
-    budget = f"{RetryPolicy().budget:g} a second"
-    assert stated["retries of a type that come due"].startswith(budget)
-    assert (limits.max_params, limits.max_metadata, limits.max_result) == (2**18, 2**14, 2**20)
-    assert stated["jobs of one batch"] == f"{limits.max_batch:,}"
-    assert stated["generations of sub-jobs"] == f"{limits.max_depth}"
-    assert stated["events of a job, their text"].startswith(f"{limits.max_events:,}, 5 MB;")
-    assert limits.max_text == 5_000_000
-    tries = ", ".join(f"{seconds:g}" for seconds in Webhooks(new_secret()).schedule)
-    assert stated["a webhook's tries, seconds before each at most"] == tries
-    assert stated["time of a try"] == f"{Webhooks(new_secret()).timeout:g} s"
-    assert stated["tries at once"] == f"{AT_ONCE}, {PER_HOST} of them at one host"
-    assert stated["webhooks under way"].startswith(f"{MAX_UNDER_WAY:,}, ")
-    assert MAX_BYTES == 2**26
-    assert stated["webhooks remembered after their end"] == f"{Webhooks(new_secret()).max_kept:,}"
-    streams = inspect.signature(create_app).parameters["max_streams"].default
-    assert stated["open streams and WebSockets"] == f"{streams:,}"
+def test_every_block_is_of_a_kind_that_is_tried() -> None:
+    """A block in another language would be tried by nobody."""
+    assert {kind for kind, _ in ALL_BLOCKS} == {"", "json", "python", "sh", "text", "yaml"}
+    (picture,) = blocks("")
+    named_files = re.findall(r"^   (\w+\.py|\w+/) ", picture, re.MULTILINE)
+    assert len(named_files) > 4
+    assert [name for name in named_files if not (ROOT / "jobrunner" / name).exists()] == []
+    for block in blocks("json"):
+        json.loads(block)
+
+
+def slug(heading: str) -> str:
+    """Return the anchor that GitHub gives to a heading."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
+def test_links_lead_somewhere() -> None:
+    """A table of contents that leads nowhere is noticed by readers only."""
+    text = re.sub(r"^```.*?^```$", "", README, flags=re.DOTALL | re.MULTILINE)
+    headings = [slug(each) for each in re.findall(r"^##+ (.+)$", text, re.MULTILINE)]
+    assert len(headings) == len(set(headings))
+    targets = [link for link in re.findall(r"\]\(([^)]+)\)", text) if "://" not in link]
+    lost = [link for link in targets if link.startswith("#") and link[1:] not in headings]
+    assert lost == []
+    assert [link for link in targets if link[0] != "#" and not (ROOT / link).exists()] == []
 
 
 def test_the_test_command_is_the_one_that_is_checked() -> None:
