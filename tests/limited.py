@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from jobrunner import JobRunner
-from tests.simulation.loop import unix_now
+from jobrunner.testing import unix_now
 
 
 class Bench:

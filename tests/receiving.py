@@ -16,8 +16,8 @@ from jobrunner import (
     RetryPolicy,
     Webhooks,
 )
+from jobrunner.testing import unix_now
 from jobrunner.webhooks import new_secret, verify
-from tests.simulation.loop import unix_now
 
 SECRET = new_secret()
 Reply = int | tuple[int, Mapping[str, str]] | Exception

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from jobrunner import JobHandle, JobRunner, JobView
-from tests.simulation.loop import unix_now
+from jobrunner.testing import unix_now
 
 KINDS = ("coroutine", "thread", "generator")
 

@@ -13,8 +13,7 @@ from random import Random
 import pytest
 
 from jobrunner import JobContext, JobRunner, Limits, PermanentError, Retention, RetryPolicy
-
-from .simulation.loop import unix_now, virtual_time
+from jobrunner.testing import unix_now, virtual_time
 
 PER_MINUTE = 100
 HOUR = 3_600.0

@@ -13,9 +13,9 @@ from jobrunner import (
     Retention,
 )
 from jobrunner.jobs import Job
+from jobrunner.testing import unix_now, virtual_time
 from tests.limited import living
 from tests.receiving import Receiver, data_of, runner_with_webhooks, settled
-from tests.simulation.loop import unix_now, virtual_time
 
 
 async def quiet() -> None:

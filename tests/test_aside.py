@@ -8,8 +8,8 @@ import pytest
 
 from jobrunner import InvalidOption, JobContext, JobHandle, JobRunner, JobView, RetryPolicy
 from jobrunner.context import stand_aside
+from jobrunner.testing import virtual_time
 from tests.runners import ended_after, reason, runner_with
-from tests.simulation.loop import virtual_time
 
 
 class Bench:

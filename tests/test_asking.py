@@ -24,9 +24,9 @@ from jobrunner import (
     WrongLoop,
 )
 from jobrunner.questions import Tokens
+from jobrunner.testing import EPOCH, virtual_time
 from tests.people import asked, asking
 from tests.runners import ended_after, runner_with
-from tests.simulation.loop import EPOCH, virtual_time
 
 
 class Approval(BaseModel):

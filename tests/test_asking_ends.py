@@ -17,10 +17,10 @@ from jobrunner import (
     QueueFull,
 )
 from jobrunner.context import Desk
+from jobrunner.testing import unix_now, virtual_time
 from tests.people import asked, asking
 from tests.records import make_job
 from tests.runners import ended_after, reason, runner_with
-from tests.simulation.loop import unix_now, virtual_time
 
 
 @virtual_time

@@ -9,9 +9,9 @@ from jobrunner import (
     RetryableError,
     RetryPolicy,
 )
+from jobrunner.testing import virtual_time
 from tests.batched import Load, numbers, running, some
 from tests.runners import runner_with
-from tests.simulation.loop import virtual_time
 
 # In flight
 

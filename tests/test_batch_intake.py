@@ -20,9 +20,9 @@ from jobrunner import (
     RunnerStopped,
     UnknownJobType,
 )
+from jobrunner.testing import virtual_time
 from tests.batched import WHO, make_runner, numbers, running, taken
 from tests.receiving import Receiver, runner_with_webhooks, settled
-from tests.simulation.loop import virtual_time
 
 
 async def refused(

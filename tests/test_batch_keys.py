@@ -15,8 +15,8 @@ from jobrunner import (
     Limits,
     Retention,
 )
+from jobrunner.testing import virtual_time
 from tests.batched import make_runner, numbers, running, taken
-from tests.simulation.loop import virtual_time
 
 # Keys
 

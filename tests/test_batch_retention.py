@@ -11,8 +11,8 @@ from jobrunner import (
     JobStatus,
     Retention,
 )
+from jobrunner.testing import virtual_time
 from tests.batched import numbers, running, some
-from tests.simulation.loop import virtual_time
 
 # What is kept
 

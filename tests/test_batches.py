@@ -17,9 +17,9 @@ from jobrunner import (
     RunnerStopped,
     WrongLoop,
 )
+from jobrunner.testing import EPOCH, virtual_time
 from tests.batched import ends, log_of, make_runner, numbers, running, some
 from tests.serving import Gates
-from tests.simulation.loop import EPOCH, virtual_time
 
 
 @virtual_time

@@ -20,7 +20,7 @@ from jobrunner import (
 )
 from jobrunner.jobs import Step
 from jobrunner.submit_options import SubmitOptions
-from tests.simulation.loop import unix_now, virtual_time
+from jobrunner.testing import unix_now, virtual_time
 
 Act = Callable[[JobContext], Any]
 

@@ -6,8 +6,8 @@ import httpx2
 import pytest
 
 from jobrunner import JobView
+from jobrunner.testing import virtual_time
 from tests.receiving import Receiver, only, run, runner_telling
-from tests.simulation.loop import virtual_time
 
 SCHEDULE = (0.0, 5.0, 30.0, 120.0, 600.0, 3_600.0)
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from jobrunner import JobRunner, JobStatus, RetryPolicy
-from tests.simulation.loop import EPOCH, unix_now, virtual_time
+from jobrunner.testing import EPOCH, unix_now, virtual_time
 from tests.timed import AGAIN, by_name, new_runner, seconds_of, told
 
 

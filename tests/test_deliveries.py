@@ -9,8 +9,8 @@ import pytest
 from jobrunner import DeliveryNotFound
 from jobrunner.addresses import parse_url
 from jobrunner.deliveries import Delivery, Ledger
+from jobrunner.testing import virtual_time
 from tests.receiving import Receiver, only, run, runner_telling
-from tests.simulation.loop import virtual_time
 
 tenant: ContextVar[str] = ContextVar("tenant", default="nobody")
 

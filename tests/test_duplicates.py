@@ -18,8 +18,8 @@ from jobrunner import (
     Retention,
     RetryPolicy,
 )
+from jobrunner.testing import simulate, unix_now, virtual_time
 from tests.serving import in_process, problem
-from tests.simulation.loop import simulate, unix_now, virtual_time
 
 STATES = ("none", "pending", "delayed", "retrying", "running")
 LIVE = STATES[1:]

@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 from jobrunner import JobContext, JobRunner, Limits
+from jobrunner.testing import unix_now, virtual_time
 from tests.runners import ended
-from tests.simulation.loop import unix_now, virtual_time
 
 
 async def test_a_coroutine_runs_in_the_event_loop() -> None:

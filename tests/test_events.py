@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from jobrunner.events import Event, EventLog, EventType, Reading, gap
-from tests.simulation.loop import virtual_time
+from jobrunner.testing import virtual_time
 
 
 def event(seq: int, kind: EventType = "status", **data: Any) -> Event:

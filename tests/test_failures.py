@@ -16,7 +16,7 @@ from jobrunner import (
     PermanentError,
     RetryPolicy,
 )
-from tests.simulation.loop import unix_now, virtual_time
+from jobrunner.testing import unix_now, virtual_time
 
 tenant: ContextVar[str] = ContextVar("tenant", default="nobody")
 

@@ -8,7 +8,7 @@ import pytest
 from pydantic import Field, Secret, SecretBytes, SecretStr
 
 from jobrunner import IdempotencyKeyReused, JobRunner, Retention
-from tests.simulation.loop import unix_now, virtual_time
+from jobrunner.testing import unix_now, virtual_time
 
 
 def new_runner(**options: Any) -> JobRunner:

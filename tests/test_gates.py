@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from jobrunner import InvalidOption, JobContext, JobRunner, RetryPolicy
+from jobrunner.testing import simulate, unix_now, virtual_time
 from tests.limited import Bench, key_of
-from tests.simulation.loop import simulate, unix_now, virtual_time
 
 
 @virtual_time

@@ -24,8 +24,8 @@ from jobrunner import (
 from jobrunner.context import Desk
 from jobrunner.handlers import Function, Handlers
 from jobrunner.signatures import make_handler
+from jobrunner.testing import virtual_time
 from tests.records import make_job
-from tests.simulation.loop import virtual_time
 
 
 class Colour(Enum):

@@ -19,7 +19,7 @@ from jobrunner import (
     Retention,
     WrongLoop,
 )
-from tests.simulation.loop import EPOCH, unix_now, virtual_time
+from jobrunner.testing import EPOCH, unix_now, virtual_time
 
 
 def runner_with_types(**options: Any) -> JobRunner:

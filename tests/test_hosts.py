@@ -12,9 +12,9 @@ from jobrunner.addresses import parse_url
 from jobrunner.couriers import MAX_BYTES, MAX_ENDED_URLS, MAX_UNDER_WAY, Couriers
 from jobrunner.deliveries import Delivery, Ledger
 from jobrunner.posting import Answer
+from jobrunner.testing import unix_now, virtual_time
 from jobrunner.timers import Timers
 from tests.receiving import Receiver, only, run, runner_telling
-from tests.simulation.loop import unix_now, virtual_time
 
 
 class ByHost(Receiver):

@@ -25,9 +25,9 @@ from jobrunner.events import EventLog
 from jobrunner.jobs import Job, complete, start
 from jobrunner.lookup import MAX_PAGE, Lookup
 from jobrunner.store import JobStore
+from jobrunner.testing import unix_now, virtual_time
 from jobrunner.timers import Timers
 from tests.records import make_job
-from tests.simulation.loop import unix_now, virtual_time
 
 
 @asynccontextmanager

@@ -15,9 +15,9 @@ from jobrunner import (
     Limits,
     Retention,
 )
+from jobrunner.testing import virtual_time
 from tests.batched import Load
 from tests.families import children, events_of, family, naps, statuses
-from tests.simulation.loop import virtual_time
 
 
 def mapping(**options: Any) -> JobRunner:

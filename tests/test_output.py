@@ -6,7 +6,7 @@ from random import Random
 import pytest
 
 from jobrunner.output import KEEP_OUTPUT, MAX_LINE, Kept, Lines, Output, Stream
-from tests.simulation.loop import virtual_time
+from jobrunner.testing import virtual_time
 
 Said = list[tuple[str, str]]
 

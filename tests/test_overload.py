@@ -8,8 +8,8 @@ import pytest
 from pydantic import AfterValidator
 
 from jobrunner import InvalidOption, InvalidParams, JobRunner, Limits, QueueFull, RunnerStopped
+from jobrunner.testing import simulate, unix_now, virtual_time
 from tests.serving import in_process, problem
-from tests.simulation.loop import simulate, unix_now, virtual_time
 
 
 def new_runner(limits: Limits, **options: Any) -> JobRunner:

@@ -14,7 +14,7 @@ from jobrunner import (
     PermanentError,
     Retention,
 )
-from tests.simulation.loop import unix_now, virtual_time
+from jobrunner.testing import unix_now, virtual_time
 
 
 def new_runner(**options: Any) -> JobRunner:

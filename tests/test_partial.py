@@ -16,7 +16,7 @@ from jobrunner import (
     RetryPolicy,
 )
 from jobrunner.partial import CUT, MAX_PARTIAL
-from tests.simulation.loop import unix_now, virtual_time
+from jobrunner.testing import unix_now, virtual_time
 
 Said = list[tuple[Any, str]]
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from jobrunner import InvalidOption, JobHandle, JobRunner
-from tests.simulation.loop import unix_now, virtual_time
+from jobrunner.testing import unix_now, virtual_time
 
 
 class Gauge:

@@ -6,9 +6,9 @@ import weakref
 from jobrunner.jobs import Job, cancel
 from jobrunner.options import TypeOptions
 from jobrunner.queue import AGEING, JobQueue
+from jobrunner.testing import virtual_time
 from jobrunner.timers import Timers
 from tests.records import make_job
-from tests.simulation.loop import virtual_time
 
 
 class Queue(JobQueue):

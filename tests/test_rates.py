@@ -9,8 +9,8 @@ import pytest
 from jobrunner import JobHandle, JobRunner, RetryPolicy
 from jobrunner.gates import Gate
 from jobrunner.jobs import FINAL, Job
+from jobrunner.testing import simulate, unix_now, virtual_time
 from tests.limited import Bench, key_of, living
-from tests.simulation.loop import simulate, unix_now, virtual_time
 
 
 @virtual_time

@@ -9,8 +9,8 @@ from pydantic_core import from_json, to_json
 from jobrunner import JobContext, JobNotRetryable, JobRunner
 from jobrunner.redaction import MASK, Redaction, redact, redaction_for
 from jobrunner.signatures import make_handler
+from jobrunner.testing import unix_now, virtual_time
 from tests.serving import in_process
-from tests.simulation.loop import unix_now, virtual_time
 
 SECRET = [
     "password", "PASSWORD", "db_password", "userPassword", "passwd", "secret", "client_secret",

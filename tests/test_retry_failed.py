@@ -15,7 +15,7 @@ from jobrunner import (
     RunnerStopped,
     UnknownJobType,
 )
-from tests.simulation.loop import unix_now, virtual_time
+from jobrunner.testing import unix_now, virtual_time
 
 
 def mended() -> tuple[JobRunner, asyncio.Event]:

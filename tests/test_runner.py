@@ -17,8 +17,8 @@ from jobrunner import (
     Retention,
     RetryPolicy,
 )
+from jobrunner.testing import EPOCH, unix_now, virtual_time
 from tests.runners import new_runner, noting
-from tests.simulation.loop import EPOCH, unix_now, virtual_time
 
 
 @virtual_time

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from jobrunner import JobContext, JobRunner
-from tests.simulation.loop import virtual_time
+from jobrunner.testing import virtual_time
 from tests.timed import AGAIN, new_runner, pause, seconds_of, told
 
 SIGNS: dict[str, Callable[[JobContext], None]] = {

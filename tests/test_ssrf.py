@@ -6,8 +6,8 @@ from collections.abc import Sequence
 import pytest
 
 from jobrunner import InvalidOption, JobRunner, Webhooks
+from jobrunner.testing import virtual_time
 from tests.receiving import SECRET, Receiver, listening, resolver, run
-from tests.simulation.loop import virtual_time
 
 HOSTS = """
     127.0.0.1 127.0.0.2 127.1 127.0.1 0x7f.1 0x7f000001 0x7f.0x0.0x0.0x1 2130706433 017700000001

@@ -15,8 +15,8 @@ from jobrunner import (
     RetryPolicy,
     Stats,
 )
+from jobrunner.testing import EPOCH, virtual_time
 from tests.runners import new_runner
-from tests.simulation.loop import EPOCH, virtual_time
 
 
 @pytest.mark.parametrize("delay", [0.0, 60.0])

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from jobrunner import InvalidOption, JobContext, JobHandle, JobRunner, JobView, Limits
-from tests.simulation.loop import simulate, unix_now, virtual_time
+from jobrunner.testing import simulate, unix_now, virtual_time
 
 
 class Bench:

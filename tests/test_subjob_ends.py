@@ -14,9 +14,9 @@ from jobrunner import (
     RetryableError,
     RetryPolicy,
 )
+from jobrunner.testing import virtual_time
 from tests.families import children, events_of, family, statuses
 from tests.runners import reason
-from tests.simulation.loop import virtual_time
 
 AGAIN = RetryPolicy(max_attempts=2, base=0.0)
 

@@ -11,9 +11,9 @@ from jobrunner import (
     JobContext,
     JobStatus,
 )
+from jobrunner.testing import virtual_time
 from tests.families import children, family
 from tests.receiving import Receiver, runner_with_webhooks, settled
-from tests.simulation.loop import virtual_time
 
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 

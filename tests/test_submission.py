@@ -23,7 +23,7 @@ from jobrunner import (
 )
 from jobrunner.limits import LONGEST
 from jobrunner.submit_options import MAX_NAME
-from tests.simulation.loop import EPOCH, unix_now, virtual_time
+from jobrunner.testing import EPOCH, unix_now, virtual_time
 
 tenant: ContextVar[str] = ContextVar("tenant", default="nobody")
 

@@ -8,8 +8,8 @@ from jobrunner import InvalidOption, JobRunner
 from jobrunner.limits import LONGEST, Limits
 from jobrunner.options import TypeOptions
 from jobrunner.submit_options import MAX_NAME, SubmitOptions, check_name, check_submit
+from jobrunner.testing import EPOCH, unix_now, virtual_time
 from tests.serving import in_process
-from tests.simulation.loop import EPOCH, unix_now, virtual_time
 
 NOW = 1_000.0
 TIMES = ("deadline", "expires", "stall_timeout")

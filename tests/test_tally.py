@@ -7,8 +7,8 @@ import pytest
 
 from jobrunner import JobContext, JobRunner, Limits, Question, Retention, RetryPolicy
 from jobrunner.tally import BOUNDS, Durations, Tally
+from jobrunner.testing import virtual_time
 from tests.runners import runner_with, swallow
-from tests.simulation.loop import virtual_time
 
 NOTHING_KEPT: dict[str, Any] = {
     "limits": Limits(max_feed=1, max_events=1),

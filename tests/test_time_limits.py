@@ -6,7 +6,7 @@ from typing import Any, cast
 import pytest
 
 from jobrunner import JobContext, JobRunner, RetryPolicy
-from tests.simulation.loop import virtual_time
+from jobrunner.testing import virtual_time
 from tests.timed import AGAIN, by_name, new_runner, pause, seconds_of, told
 
 

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobrunner import InvalidOption, JobContext, JobRunner, Limits, UnknownJobType
+from jobrunner.testing import simulate, virtual_time
 from tests.runners import runner_with
-from tests.simulation.loop import simulate, virtual_time
 from tests.tooled import Model
 
 ACTIONS = [

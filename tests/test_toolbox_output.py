@@ -8,8 +8,8 @@ import pytest
 from pydantic import SecretStr
 
 from jobrunner import CommandResult, JobContext, JobRunner, Limits, RetryableError, RetryPolicy
+from jobrunner.testing import virtual_time
 from tests.runners import runner_with
-from tests.simulation.loop import virtual_time
 from tests.tooled import Model
 
 

@@ -17,8 +17,8 @@ from jobrunner import (
     RetryPolicy,
 )
 from jobrunner.options import OnDuplicate
+from jobrunner.testing import simulate
 from tests.runners import runner_with, swallow
-from tests.simulation.loop import simulate
 from tests.tooled import Model
 
 

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from typing import Any, assert_type
 
 from jobrunner import JobContext, JobHandle, JobRunner
-from tests.simulation.loop import unix_now, virtual_time
+from jobrunner.testing import unix_now, virtual_time
 
 runner = JobRunner(now=unix_now)
 

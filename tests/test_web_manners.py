@@ -10,9 +10,9 @@ from starlette.types import Message
 
 from jobrunner import InvalidOption, JobContext, JobRunner, Limits, RetryPolicy
 from jobrunner.server import serving
+from jobrunner.testing import unix_now, virtual_time
 from jobrunner.web import create_app
 from tests.serving import Bench, bench, client_of, in_process, make_runner, problem, read_all
-from tests.simulation.loop import unix_now, virtual_time
 
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 

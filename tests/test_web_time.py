@@ -11,9 +11,9 @@ from typing import Any
 import httpx2
 
 from jobrunner import JobRunner
+from jobrunner.testing import unix_now, virtual_time
 from jobrunner.web import create_app
 from tests.serving import in_process, problem
-from tests.simulation.loop import unix_now, virtual_time
 
 
 @virtual_time

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
+from jobrunner.testing import unix_now, virtual_time
 from tests.receiving import Receiver
 from tests.serving import Bench, in_process, problem
-from tests.simulation.loop import unix_now, virtual_time
 
 
 def served(receiver: Receiver, **hooks: Any) -> Any:

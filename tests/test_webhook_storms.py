@@ -13,8 +13,8 @@ import pytest
 
 from jobrunner import JobRunner, Limits
 from jobrunner.submit_options import SubmitOptions
+from jobrunner.testing import simulate, unix_now
 from tests.receiving import Received, Receiver, data_of
-from tests.simulation.loop import simulate, unix_now
 
 HOSTS = ["https://192.0.2.1/a", "https://192.0.2.1/b", "https://192.0.2.2:8443/"]
 

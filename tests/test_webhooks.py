@@ -11,8 +11,8 @@ from jobrunner import (
     PermanentError,
     Webhooks,
 )
+from jobrunner.testing import EPOCH, virtual_time
 from tests.receiving import SECRET, Receiver, data_of, runner_with_webhooks, settled
-from tests.simulation.loop import EPOCH, virtual_time
 
 # --- what is said -------------------------------------------------------------------------------
 

@@ -7,8 +7,8 @@ import time
 import pytest
 
 from jobrunner import JobContext, JobRunner, PermanentError, RetryableError, RetryPolicy
+from jobrunner.testing import unix_now, virtual_time
 from tests.runners import ended_after, reason, runner_with
-from tests.simulation.loop import unix_now, virtual_time
 
 
 @virtual_time

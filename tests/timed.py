@@ -5,7 +5,7 @@ import threading
 from typing import Any
 
 from jobrunner import JobRunner, JobView, RetryPolicy
-from tests.simulation.loop import EPOCH, unix_now
+from jobrunner.testing import EPOCH, unix_now
 
 AGAIN = RetryPolicy(max_attempts=3, base=0.0)
 

@@ -20,8 +20,8 @@ from jobrunner import (
     QueueFull,
     Retention,
 )
+from jobrunner.testing import virtual_time
 from tests.runners import new_runner, reason, runner_with
-from tests.simulation.loop import virtual_time
 
 
 @virtual_time

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from jobrunner import JobHandle, JobRunner, RetryPolicy
+from jobrunner.testing import simulate, virtual_time
 from tests.runners import ended_after, new_runner, reason, runner_with
-from tests.simulation.loop import simulate, virtual_time
 
 
 @pytest.mark.parametrize("ticks", range(21))

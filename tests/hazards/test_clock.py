@@ -16,8 +16,8 @@ from jobrunner import (
     RetryableError,
     RetryPolicy,
 )
+from jobrunner.testing import simulate, unix_now
 from tests.runners import reason
-from tests.simulation.loop import simulate, unix_now
 
 YEAR = 31_536_000.0
 Moments = list[tuple[float, str]]

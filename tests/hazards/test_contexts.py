@@ -6,7 +6,7 @@ from contextvars import ContextVar
 import pytest
 
 from jobrunner import JobRunner, RetryPolicy
-from tests.simulation.loop import unix_now, virtual_time
+from jobrunner.testing import unix_now, virtual_time
 
 tenant: ContextVar[str] = ContextVar("tenant", default="nobody")
 

@@ -11,9 +11,9 @@ import pytest
 
 from jobrunner import JobContext, JobRunner, RetryPolicy
 from jobrunner.jobs import JobError
+from jobrunner.testing import virtual_time
 from jobrunner.wording import MAX_CHAIN, MAX_FRAMES, class_name, clip, describe, traceback_text
 from tests.runners import ended, runner_with
-from tests.simulation.loop import virtual_time
 
 
 class Local:

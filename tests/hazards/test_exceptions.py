@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from jobrunner import JobContext, JobRunner, RetryPolicy
+from jobrunner.testing import virtual_time
 from tests.hazards.programs import uvicorn_serves
 from tests.runners import KINDS, raising, reason, runner_with
-from tests.simulation.loop import virtual_time
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -9,10 +9,10 @@ import httpx2
 import pytest
 
 from jobrunner import JobRunner, JobView
+from jobrunner.testing import simulate, unix_now, virtual_time
 from jobrunner.web import create_app
 from tests.runners import reason
 from tests.serving import problem
-from tests.simulation.loop import simulate, unix_now, virtual_time
 
 
 class Fault(BaseException):

@@ -16,7 +16,8 @@ from pydantic import BaseModel
 import jobrunner
 from jobrunner import JobContext, JobRunner, JobView, RetryPolicy
 from jobrunner.jobs import Job
-from tests.simulation.loop import SimulatedLoop, unix_now, virtual_time
+from jobrunner.testing import unix_now, virtual_time
+from tests.simulation.loop import SimulatedLoop
 
 ROOT = Path(jobrunner.__file__).parent
 SOURCES = [pytest.param(p, id=str(p.relative_to(ROOT))) for p in sorted(ROOT.rglob("*.py"))]

@@ -10,8 +10,8 @@ import pytest
 
 from jobrunner import JobContext, JobHandle, RetryableError, RetryPolicy
 from jobrunner.queue import AGEING
+from jobrunner.testing import simulate, virtual_time
 from tests.runners import new_runner, noting, runner_with
-from tests.simulation.loop import simulate, virtual_time
 
 
 @virtual_time

@@ -18,9 +18,9 @@ from pydantic_core import from_json
 
 from jobrunner import InvalidResult, Limits, PayloadTooLarge, RetryPolicy
 from jobrunner.results import ROOM, SAFE_JSON, dump_result
+from jobrunner.testing import virtual_time
 from tests.runners import runner_with
 from tests.serving import in_process
-from tests.simulation.loop import virtual_time
 
 MEGABYTE = 1_048_576
 

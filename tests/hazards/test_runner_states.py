@@ -23,8 +23,8 @@ from jobrunner import (
     RunnerStopped,
     WrongLoop,
 )
+from jobrunner.testing import simulate, virtual_time
 from tests.runners import new_runner
-from tests.simulation.loop import simulate, virtual_time
 
 Operation = Callable[[JobRunner, str], Awaitable[Any]]
 

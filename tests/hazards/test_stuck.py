@@ -8,8 +8,8 @@ import sys
 import pytest
 
 from jobrunner import JobContext
+from jobrunner.testing import virtual_time
 from tests.runners import ended_after, reason, runner_with, swallow
-from tests.simulation.loop import virtual_time
 
 
 @pytest.mark.parametrize(("times", "seconds"), [(0, 0.0), (1, 5.0)])

@@ -15,7 +15,7 @@ from jobrunner import (
     RetryableError,
     RetryPolicy,
 )
-from tests.simulation.loop import unix_now, virtual_time
+from jobrunner.testing import unix_now, virtual_time
 
 
 @virtual_time

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from jobrunner import JobFailed, JobRunner
-from tests.simulation.loop import unix_now, virtual_time
+from jobrunner.testing import unix_now, virtual_time
 
 
 @virtual_time

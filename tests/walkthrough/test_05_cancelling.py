@@ -6,7 +6,7 @@ import threading
 import pytest
 
 from jobrunner import JobCancelled, JobContext, JobRunner
-from tests.simulation.loop import unix_now, virtual_time
+from jobrunner.testing import unix_now, virtual_time
 
 
 @virtual_time

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from jobrunner import JobGone, JobRunner, Retention
-from tests.simulation.loop import unix_now, virtual_time
+from jobrunner.testing import unix_now, virtual_time
 
 
 def documents(retention: Retention | None = None) -> JobRunner:

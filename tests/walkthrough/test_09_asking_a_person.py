@@ -7,7 +7,7 @@ import pytest
 from pydantic import BaseModel
 
 from jobrunner import InvalidAnswer, JobContext, JobRunner, NotWaitingForInput, Question
-from tests.simulation.loop import unix_now, virtual_time
+from jobrunner.testing import unix_now, virtual_time
 
 
 class Approval(BaseModel):
