@@ -1,6 +1,7 @@
 """How a test has a runner go on: by itself, until nothing is due, or by one attempt."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 from ..errors import InvalidOption
@@ -8,6 +9,10 @@ from ..gates import Queued
 from ..jobs import Job, JobStatus
 from ..runner import JobRunner
 from ..views import JobView, view
+
+
+TURNS = 10
+"""Of the loop, after which who waited for what has just ended goes on; there are two or three."""
 
 
 class Driving(JobRunner):
@@ -55,8 +60,20 @@ class Driving(JobRunner):
             raise TimeoutError(f"jobs still run or wait after {timeout:g} s; they go on") from None
 
     async def _at_rest(self) -> None:
-        while any(map(self._moves, self._store.live())):
+        while await self._any(self._moves):
             await self._change()
+
+    async def _any(self, is_so: Callable[[Job], bool]) -> bool:
+        """Return whether it is so of any job, now or once those go on who have waited for others.
+
+        Whether a parent waits for a child that has ended or for another one is told by nothing but
+        that it goes on.
+        """
+        for _ in range(TURNS):
+            if any(map(is_so, self._store.live())):
+                return True
+            await asyncio.sleep(0)
+        return False
 
     def _moves(self, job: Job) -> bool:
         """Return whether the job goes on by itself: it waits for no answer, and for no child."""
@@ -111,8 +128,9 @@ class Driving(JobRunner):
         given: list[Queued] = []
         self._queue.let_one(given.append)
         try:
-            while not given and any(map(self._waits, self._store.live())):
-                await self._change()
+            while not given and await self._any(lambda job: bool(given) or self._waits(job)):
+                if not given:
+                    await self._change()
         finally:
             self._queue.let_one(None)
         return self._store.get(given[0].id) if given else None
