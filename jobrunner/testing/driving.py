@@ -10,7 +10,6 @@ from ..jobs import Job, JobStatus
 from ..runner import JobRunner
 from ..views import JobView, view
 
-
 TURNS = 10
 """Of the loop, after which who waited for what has just ended goes on; there are two or three."""
 

@@ -1,10 +1,10 @@
-"""Jobs with sub-jobs, driven: a parent that waits is carried on when what it waits for has ended."""
+"""Jobs with sub-jobs, driven: a parent goes on when what it waits for has ended."""
 
 import asyncio
 
 import pytest
 
-from jobrunner import JobContext
+from jobrunner import JobContext, JobStatus
 from jobrunner.testing import DrivenRunner, Mode, virtual_time
 
 
@@ -49,7 +49,7 @@ async def test_a_family_is_drained_to_the_last(mode: Mode) -> None:
         job = await runner.submit("grandparent")
         await runner.drain()
         assert await job.result() == 6
-        assert runner.stats().jobs["completed"] == 4
+        assert runner.stats().jobs[JobStatus.COMPLETED] == 4
 
 
 @virtual_time
