@@ -141,15 +141,19 @@ async def test_the_login_url_sets_a_cookie_and_lists_the_jobs() -> None:
         async with browser_at(server) as tab:
             assert tab.page.url == f"{server.url}/"
             cookies = await tab.page.context.cookies()
-            cells = tab.page.locator("#jobs tr td")
-            await cells.first.wait_for()
-            row = [text.strip() for text in await cells.all_inner_texts()]
+            await tab.page.get_by_text("Step 1 of 2").wait_for()
+            cells = tab.page.locator(".rows [role=gridcell]")
+            row = [" ".join(text.split()) for text in await cells.all_inner_texts()]
+            link = await cells.locator("a").get_attribute("href")
             images = await tab.page.locator("img").count()
             go_on.set()
     assert [(c["httpOnly"], c["sameSite"], c["value"]) for c in cookies] == [
         (True, "Strict", server.token)
     ]
-    assert row[:4] == [job.id[:12], "talk", "running", markup]
+    said = f"{markup} text={markup}"
+    assert (link, row[:4]) == (
+        f"#/jobs/{job.id}", ["▶ Running", "talk", said, "Step 1 of 2"],
+    )  # fmt: skip
     assert (images, tab.complaints) == (0, [])
 
 
@@ -159,13 +163,16 @@ async def test_the_page_shows_a_job_s_events_as_they_come() -> None:
     async with serving(runner) as server:
         await runner.submit("talk", {"text": "hello "})
         async with browser_at(server) as tab:
-            await tab.page.locator("#jobs button").first.click()
-            events = tab.page.locator("#events")
+            await tab.page.get_by_role("link", name="talk").click()
             await tab.page.get_by_text("hello hello hello").wait_for()
             go_on.set()
-            await tab.page.get_by_text(" done] ").wait_for()
-            text = await events.inner_text()
-    assert text.count("hello hello hello ") == 2
+            await tab.page.get_by_role("heading", name="Result").wait_for()
+            said = await tab.page.get_by_role("log").inner_text()
+            told = await tab.page.locator(".events .what").all_inner_texts()
+    assert said.strip() == " ".join(["hello"] * 6)
+    assert [" ".join(text.split()) for text in told] == [
+        "Submitted", "Running", "Step 1 of 2 hello", "Completed",
+    ]  # fmt: skip
     assert tab.complaints == []
 
 

@@ -1,69 +1,142 @@
-// The list is asked for every two seconds; the job that is looked at comes as a stream.
-"use strict";
+// The page: what the address says is shown, and what happens to the jobs is heard in one place.
 
-const base = document.body.dataset.base;
-const connection = document.getElementById("connection");
-let stream = null;
+import { base } from "./api.js";
+import { BatchHead, BatchesView } from "./batchview.js";
+import { Door } from "./door.js";
+import { fill, h } from "./dom.js";
+import { Feed } from "./feed.js";
+import { Jobs } from "./jobs.js";
+import { JobView } from "./jobview.js";
+import { startKeys } from "./keys.js";
+import { ListView } from "./listview.js";
+import { SubmitView } from "./submit.js";
+import { Sync } from "./sync.js";
+import { startTheme } from "./theme.js";
 
-function cell(row, content) {
-  const td = row.insertCell();
-  td.append(content);
-  return td;
-}
-
-function bar(job) {
-  const span = document.createElement("span");
-  const progress = document.createElement("progress");
-  progress.max = 100;
-  progress.value = job.progress;
-  progress.setAttribute("aria-label", `${job.progress} %`);
-  span.append(progress, ` ${job.progress_message ?? ""}`);
-  return span;
-}
-
-function show(jobs) {
-  const body = document.getElementById("jobs");
-  body.replaceChildren();
-  for (const job of jobs) {
-    const row = body.insertRow();
-    const button = document.createElement("button");
-    button.textContent = job.job_id.slice(0, 12);
-    button.addEventListener("click", () => watch(job.job_id));
-    cell(row, button);
-    cell(row, job.type);
-    cell(row, job.status);
-    cell(row, bar(job));
-    cell(row, new Date(job.created_at).toLocaleTimeString());
-  }
-}
-
-function watch(id) {
-  stream?.close();
-  const events = document.getElementById("events");
-  document.getElementById("detail").hidden = false;
-  document.getElementById("title").textContent = id;
-  events.textContent = "";
-  stream = new EventSource(`${base}jobs/${id}/stream`);
-  for (const type of ["status", "progress", "log", "output", "gap", "done"]) {
-    stream.addEventListener(type, (event) => {
-      const data = JSON.parse(event.data);
-      const text = data.text ?? JSON.stringify(data);
-      events.append(type === "output" ? (data.json ? `${text}\n` : text) : `[${data.seq} ${type}] ${text}\n`);
-      if (type === "done") stream.close();
+class App {
+  constructor() {
+    this.base = base;
+    this.main = document.getElementById("main");
+    this.jobs = new Jobs();
+    this.sync = new Sync(this.jobs);
+    this.list = new ListView(this);
+    this.view = this.list;
+    this.turn = 0;
+    this.scroll = 0;
+    this.listed = "";
+    this.feed = new Feed({
+      onEvent: (kind, data) => {
+        this.jobs.event(kind, data);
+        if (this.jobs.stubs.size) this.sync.fillStubs();
+      },
+      onReset: () => this.sync.reset(),
+      onReturn: () => this.returned(),
+      onState: () => this.door.draw(),
     });
+    this.door = new Door(this.feed);
+  }
+
+  start() {
+    startTheme();
+    startKeys(this);
+    addEventListener("hashchange", () => this.route());
+    document.getElementById("skip").addEventListener("click", () => this.main.focus());
+    this.route();
+    this.feed.open();
+  }
+
+  returned() {
+    this.sync.returned();
+    this.view.look?.();
+  }
+
+  /** Go to a place of the page; `quietly` without a step in the history. */
+  go(place, quietly = false) {
+    const hash = `#/${place}`;
+    if (hash === location.hash) return;
+    if (quietly) {
+      history.replaceState(null, "", hash);
+      this.route();
+    } else location.hash = hash;
+  }
+
+  /** Back to the list, as it was. */
+  back(event) {
+    event.preventDefault();
+    this.go(this.listed);
+  }
+
+  up() {
+    if (this.view === this.list && this.head === undefined) {
+      if (location.hash.includes("?")) this.go("");
+    } else this.go(this.view === this.list ? "batches" : this.listed);
+  }
+
+  title(text) {
+    document.title = text ? `${text} · jobrunner` : "jobrunner";
+  }
+
+  async route() {
+    const [path, query] = location.hash.replace(/^#\/?/, "").split("?");
+    const [name, id = ""] = path.split("/").map(unescaped);
+    const same = this.view === this.list && this.list.element.isConnected && !this.head &&
+      name === "";
+    this.leave();
+    this.turn += 1;
+    const { turn } = this;
+    const element = await this.enter(name, id, new URLSearchParams(query));
+    if (turn !== this.turn) return;
+    if (this.main.firstChild !== element) fill(this.main, element);
+    if (this.view === this.list && !same) {
+      this.list.grid.element.scrollTop = this.head ? 0 : this.scroll;
+    }
+    for (const link of document.querySelectorAll("nav a")) {
+      const here = link.dataset.name === (name === "jobs" ? "" : name);
+      if (here) link.setAttribute("aria-current", "page");
+      else link.removeAttribute("aria-current");
+    }
+    if (!same) this.focus();
+  }
+
+  leave() {
+    if (this.view === this.list && !this.head) this.scroll = this.list.grid.element.scrollTop;
+    this.view.leave();
+    this.head?.leave();
+    this.head = undefined;
+  }
+
+  enter(name, id, query) {
+    if (name === "jobs" && id) return (this.view = new JobView(this)).enter(id);
+    if (name === "batches" && id) {
+      this.view = this.list;
+      this.head = new BatchHead(this, id);
+      return this.list.enter(query, { place: `batches/${encodeURIComponent(id)}`,
+        head: this.head.element, fixed: { batch: id } });
+    }
+    if (name === "batches") return (this.view = new BatchesView(this)).enter();
+    if (name === "new") {
+      this.title("Submit a job");
+      return (this.view = new SubmitView(this)).enter(query.get("type"));
+    }
+    this.title("");
+    this.view = this.list;
+    this.listed = location.hash.replace(/^#\/?/, "");
+    return this.list.enter(query, { place: "" });
+  }
+
+  /** Who comes to another view by keyboard or screen reader is at its beginning. */
+  focus() {
+    const target = this.main.querySelector("h1[tabindex], .grid") ?? this.main;
+    target.focus({ preventScroll: true });
   }
 }
 
-async function refresh() {
+function unescaped(text) {
   try {
-    const response = await fetch(`${base}jobs`);
-    if (!response.ok) throw new Error(String(response.status));
-    show((await response.json()).jobs);
-    connection.textContent = "connected";
-  } catch (error) {
-    connection.textContent = `not connected: ${error.message}`;
+    return decodeURIComponent(text);
+  } catch {
+    return text;
   }
-  setTimeout(refresh, 2000);
 }
 
-refresh();
+new App().start();
