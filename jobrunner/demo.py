@@ -221,7 +221,7 @@ async def _client(server: Server) -> AsyncIterator[httpx2.AsyncClient]:
 
 async def run_demo(console: Console, *, port: int, keep: bool) -> None:
     """Serve on a free port of 127.0.0.1, live the demo, and serve on if asked to."""
-    async with serving(make_runner(), port=port) as server:
+    async with serving(make_runner(), port=port, known_as="the demo") as server:
         console.print(f"jobrunner demo, serving {server.url}", highlight=False)
         async with _client(server) as client:
             await Demo(client, console).run()

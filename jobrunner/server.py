@@ -8,6 +8,7 @@ passes it on and closes, and then there is nothing to wait for.
 import asyncio
 import ipaddress
 import logging
+import os
 import secrets
 import socket
 from collections.abc import AsyncIterator, Iterable
@@ -25,6 +26,7 @@ from .web.app import MAX_STREAMS
 from .web.problems import problem_response
 from .web.security import LOCAL_HOSTS
 from .web.sockets import MAX_FRAME
+from .whereabouts import LeftBehind, Whereabouts, leave_behind
 
 logger = logging.getLogger("jobrunner.server")
 
@@ -58,6 +60,8 @@ class Server(uvicorn.Server):
         debug: Whether errors carry tracebacks.
         max_streams: How many event streams may be open at once.
         mcp: Whether agents may call the runner's tools at `/mcp`; needs the extra `mcp`.
+        known_as: What it serves, in the file by which this user's commands on this machine find the
+            server while it takes requests; None for no file.
 
     Raises:
         InvalidOption: There is no token, and the address is reachable from other machines.
@@ -75,6 +79,7 @@ class Server(uvicorn.Server):
         debug: bool = False,
         max_streams: int = MAX_STREAMS,
         mcp: bool = False,
+        known_as: str | None = None,
     ) -> None:
         if token == "" and not _is_loopback(host):
             raise InvalidOption(
@@ -85,6 +90,8 @@ class Server(uvicorn.Server):
         self._stopped = asyncio.Event()
         self._runner = runner
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._known_as = known_as
+        self._left_behind: LeftBehind | None = None
         self._host = f"[{host}]" if ":" in host else host
         app = create_app(
             runner,
@@ -156,10 +163,17 @@ class Server(uvicorn.Server):
             await super().startup(sockets)
         except SystemExit:  # uvicorn would end the whole program that embeds it
             raise RuntimeError("the server did not start; the log says why") from None
+        if self._known_as is not None:
+            here = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}.get(self._host, self._host)
+            url = f"http://{here}:{self._port}"
+            where = Whereabouts(url, self.token or None, os.getpid(), self._known_as)
+            self._left_behind = leave_behind(where)
         self._started.set()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Take no more connections, end the jobs and with them the streams, then the rest."""
+        if self._left_behind is not None:
+            self._left_behind.remove()
         for server in self.servers:
             server.close()
         await self._runner.stop()  # `handle_exit` has made it hurry, if there is a hurry
@@ -204,9 +218,13 @@ async def serving(
     debug: bool = False,
     max_streams: int = MAX_STREAMS,
     mcp: bool = False,
+    known_as: str | None = None,
 ) -> AsyncIterator[Server]:
     """Serve `runner` on 127.0.0.1 while the block runs, on a free port if none is given."""
-    server = Server(runner, port=port, token=token, debug=debug, max_streams=max_streams, mcp=mcp)
+    server = Server(
+        runner, port=port, token=token, debug=debug, max_streams=max_streams, mcp=mcp,
+        known_as=known_as,
+    )  # fmt: skip
     async with serving_by(server):
         yield server
 

@@ -31,7 +31,8 @@ ORDER = """
     metrics
     client_address client_errors client_http client_events client_progress client_waiting
     client_jobs client_batches client_watching client_batching client_async client_bridge
-    client_sync_batches client_sync client|tools web server demo cli __main__ testing pytest_plugin
+    client_sync_batches client_sync client|tools web whereabouts server demo cli __main__ testing
+    pytest_plugin
 """.split()
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names.split("|")}
 SOURCES = [pytest.param(p, id=str(p.relative_to(ROOT))) for p in FILES]
