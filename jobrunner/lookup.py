@@ -13,7 +13,7 @@ from .limits import check_seconds
 from .store import JobStore, Page
 from .tally import Tally
 from .views import JobPage, JobView, Waited, view
-from .witnesses import Witness
+from .witnesses import Guarded, Witness
 
 logger = logging.getLogger("jobrunner.lookup")
 
@@ -152,12 +152,12 @@ class Lookup:
         """Return what counts the jobs by type, from the first call on; it is always the same."""
         found = [each for each in self._store.witnesses if isinstance(each, Tally)] or [Tally()]
         if found[0] not in self._store.witnesses:
-            self.show(found[0])
+            self._store.witnesses += (found[0],)
         return found[0]
 
     def show(self, witness: Witness) -> None:
-        """Show `witness` each change of a job's status from now on."""
-        self._store.witnesses += (witness,)
+        """Show `witness` each change of a job's status from now on; what it raises is logged."""
+        self._store.witnesses += (Guarded(witness),)
 
     def events(self) -> AsyncIterator[Event]:
         """Yield what happens to all jobs from this call on, until the runner is stopped.

@@ -17,10 +17,8 @@ from prometheus_client.utils import floatToGoString
 from .jobs import WAITING
 from .lookup import Stats
 from .runner import JobRunner
-from .tally import BOUNDS, Durations, Tally
+from .tally import BOUNDS, OUTCOMES, Durations, Tally
 
-OUTCOMES = ("delivered", "dead", "failed")
-"""What becomes of webhooks: delivered, given up, or a try that failed."""
 _EDGES = [*map(floatToGoString, BOUNDS), "+Inf"]
 
 

@@ -12,6 +12,8 @@ from .jobs import FINAL, Job, JobStatus
 BOUNDS = (0.005, 0.025, 0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1_800.0,
           3_600.0, 7_200.0)  # fmt: skip
 """Seconds up to which each bucket of a histogram reaches; one more has the rest."""
+OUTCOMES = ("delivered", "dead", "failed")
+"""What becomes of webhooks: delivered, given up, or a try that failed."""
 
 
 class Durations:
@@ -64,7 +66,7 @@ class Tally:
         elif job.status is JobStatus.RETRYING:
             self.retries += 1
         elif job.status is JobStatus.RUNNING and was is not JobStatus.INPUT_REQUIRED:
-            _of(self.waits, job.type).add(_waited(job, at, clock))
+            _of(self.waits, job.type).add(waited(job, at, clock))
 
     def _end(self, job: Job, clock: float) -> None:
         self.finished[job.type, job.status, end_reason(job)] += 1
@@ -79,7 +81,7 @@ def end_reason(job: Job) -> str:
     return job.error.reason if job.error is not None and job.status is JobStatus.FAILED else ""
 
 
-def _waited(job: Job, at: float, clock: float) -> float:
+def waited(job: Job, at: float, clock: float) -> float:
     """Return for how many seconds a job has waited for the start of an attempt."""
     if job.parent_id is None or job.attempt > 1:
         return max(0.0, clock - job.due)

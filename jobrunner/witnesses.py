@@ -5,13 +5,16 @@ the loop's clock are gone, and its handler has long begun. What has to be exact 
 clock (durations) or there before the handler (a span that is its parent) is noted where it happens.
 """
 
+import logging
 from typing import Protocol
 
 from .jobs import Job, JobStatus
 
+logger = logging.getLogger("jobrunner.witnesses")
+
 
 class Witness(Protocol):
-    """Sees what the store saves. It never raises, never waits, and saves nothing itself."""
+    """Sees what the store saves. It never waits, and saves nothing itself."""
 
     def added(self, job: Job) -> None:
         """A new job is taken in; its first event isn't there yet."""
@@ -27,3 +30,28 @@ class Witness(Protocol):
             clock: The same on the loop's clock.
         """
         ...
+
+
+class Guarded:
+    """A witness that raises nothing: others' code may be in it, and jobs go on without it."""
+
+    def __init__(self, witness: Witness) -> None:
+        self._witness = witness
+
+    def added(self, job: Job) -> None:
+        """See `Witness`."""
+        try:
+            self._witness.added(job)
+        except Exception as error:  # samplers and processors of spans are anybody's
+            _complain(job, error)
+
+    def moved(self, job: Job, was: JobStatus, at: float, clock: float) -> None:
+        """See `Witness`."""
+        try:
+            self._witness.moved(job, was, at, clock)
+        except Exception as error:  # likewise
+            _complain(job, error)
+
+
+def _complain(job: Job, error: Exception) -> None:
+    logger.error("job %s (%s) can't be watched", job.id, job.type, exc_info=error)

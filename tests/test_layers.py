@@ -28,7 +28,7 @@ ORDER = """
     toolbox_text toolbox_output toolbox_scope
     toolbox_formats toolbox_status toolbox_advice toolbox_answers toolbox_errors toolbox_arguments
     toolbox_actions toolbox_names toolbox tooling runner public
-    metrics
+    metrics tracing telemetry
     client_address client_errors client_http client_events client_progress client_waiting
     client_jobs client_batches client_watching client_batching client_async client_bridge
     client_sync_batches client_sync client|tools web whereabouts server demo cli __main__ testing

@@ -16,7 +16,7 @@ from starlette.testclient import TestClient
 from jobrunner.signing import keys_of, new_secret, sign
 from tests.readme import ALL_BLOCKS, BLOCKS, README, ROOT, blocks, file_name, save_files
 
-EXTRAS = {"jobrunner.metrics": "prometheus_client"}
+EXTRAS = {"jobrunner.metrics": "prometheus_client", "jobrunner.telemetry": "opentelemetry.sdk"}
 """What a block needs that imports one of ours, and that the extra `test` doesn't bring."""
 
 
