@@ -1,7 +1,23 @@
 """jobrunner: a single-process, asyncio, in-memory job runner for people who build AI agents.
 
+`JobRunner` is where to begin, `JobContext` what a handler gets. Beside them there are
+`jobrunner.web.create_app`, `jobrunner.server`, `jobrunner.client`, `jobrunner.webhooks`,
+`jobrunner.testing` and `jobrunner.tools`.
+
 The public names are those of `public.py`. They are loaded when the first of them is used: pytest
 imports the package of every plugin that is installed, in projects too that have no use for it.
+
+Example:
+    runner = JobRunner(workers=3)
+
+    @runner.job
+    async def double(ctx: JobContext, n: int) -> int:
+        ctx.progress(50, "half of it")
+        return 2 * n
+
+    async with runner:
+        job = await runner.submit(double, {"n": 21})
+        assert await job.result() == 42
 """
 
 from importlib import import_module

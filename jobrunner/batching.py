@@ -84,7 +84,7 @@ class Batching(Steering):
             type: Name of the job type, or the decorated function.
             params: Values for the handler's parameters, once for each job; none is no error.
             max_in_flight: How many of the jobs run at once; None for as many as there are workers.
-            options: See `SubmitOptions`.
+            options: See `jobrunner.submit_options.SubmitOptions`.
 
         Raises:
             UnknownJobType: There is no such type.

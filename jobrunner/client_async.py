@@ -48,6 +48,13 @@ class JobClient(BatchVerbs):
 
     Raises:
         InvalidOption: One of them has a value that it can't have.
+
+    Example:
+        async with JobClient(url, token=token) as client:
+            job = await client.submit("double", {"n": 21})
+            async for event in job.events():
+                print(event.seq, event.type, event.data)
+            assert await job.result(timeout=60.0) == 42
     """
 
     def __init__(
@@ -107,7 +114,7 @@ class JobClient(BatchVerbs):
         Args:
             type: Name of the job type.
             params: Values for the handler's parameters, JSON or what pydantic makes JSON of.
-            options: See `ClientOptions`.
+            options: See `jobrunner.client.ClientOptions`.
 
         Raises:
             UnknownJobType, InvalidParams, InvalidOption, PayloadTooLarge: The job isn't taken.

@@ -95,6 +95,14 @@ class JobContext(Parent, Asker):
 
     A handler gets it by annotating a parameter with this class. It is made for one attempt; once
     the attempt has ended, whatever is still called on it has no effect.
+
+    Example:
+        @runner.job
+        async def read(ctx: JobContext, paths: list[str]) -> int:
+            for number, path in enumerate(paths, 1):
+                ctx.step(number, len(paths), f"Reading {path}")
+                ctx.log("read", path=path)
+            return len(paths)
     """
 
     __slots__ = ("_attempt", "_cancel_requested", "_desk", "_inbox", "_job", "_last_sign")

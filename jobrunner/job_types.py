@@ -45,7 +45,7 @@ class JobTypes:
 
         Args:
             name: Name of the type; the function's own if not given.
-            options: See `JobOptions`.
+            options: See `jobrunner.options.JobOptions`.
 
         Raises:
             InvalidHandler: The function can't be a handler; says why.
@@ -94,7 +94,8 @@ class JobTypes:
             params: Further params of the type, which the command finds in its environment; the
                 only way for the text of a shell: `"$name"`.
             cwd, env, check, shell: As for `JobContext.run_command`.
-            options: See `JobOptions`; the description is the command itself if not given.
+            options: See `jobrunner.options.JobOptions`; the description is the command itself if
+                not given.
 
         Raises:
             InvalidOption: The template can't be one, or an option is unknown; says why.

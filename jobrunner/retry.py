@@ -42,6 +42,10 @@ class RetryPolicy:
 
     Raises:
         InvalidOption: A value is out of its range, or not of its type.
+
+    Example:
+        policy = RetryPolicy(max_attempts=5, max_time=1_800.0, give_up_on=(KeyError,))
+        assert policy.retryable(ConnectionError()) and not policy.retryable(KeyError())
     """
 
     max_attempts: int = 3

@@ -67,6 +67,17 @@ class JobRunner(JobTypes, Lifetime, Tooling, Nesting):
 
     Raises:
         InvalidOption: One of them has a value that it can't have.
+
+    Example:
+        runner = JobRunner(workers=3, timeout=60.0)
+
+        @runner.job(retry=RetryPolicy(max_attempts=3))
+        async def double(n: int) -> int:
+            return 2 * n
+
+        async with runner:
+            job = await runner.submit(double, {"n": 21}, session_id="ada")
+            assert await job.result(timeout=5.0) == 42
     """
 
     def __init__(
@@ -213,7 +224,7 @@ class JobRunner(JobTypes, Lifetime, Tooling, Nesting):
         Args:
             type: Name of the job type, or the decorated function.
             params: Values for the handler's parameters.
-            options: See `SubmitOptions`.
+            options: See `jobrunner.submit_options.SubmitOptions`.
 
         Raises:
             UnknownJobType: There is no such type.
@@ -222,6 +233,7 @@ class JobRunner(JobTypes, Lifetime, Tooling, Nesting):
             PayloadTooLarge: Params or metadata are over their limit.
             QueueFull: Too many jobs wait already.
             IdempotencyKeyReused: The key came before, with another type or other params.
+            DuplicateJob: A job with the same concurrency key is live, and duplicates are rejected.
             RunnerNotStarted, RunnerStopped, WrongLoop: The runner can't take jobs here and now.
         """
         self._check_running()

@@ -63,6 +63,9 @@ class Webhooks:
 
     Raises:
         InvalidOption: One of them has a value that it can't have.
+
+    Example:
+        runner = JobRunner(webhooks=Webhooks(new_secret(), url="https://example.com/jobs"))
     """
 
     secret: Secret = field(repr=False)

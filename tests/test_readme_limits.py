@@ -129,6 +129,12 @@ def test_no_limit_of_a_type_or_a_job_is_left_out(verb: str, options: type) -> No
     assert options.__annotations__.keys() - NO_LIMITS[options] - named == set()
 
 
+@pytest.mark.parametrize("options", [JobOptions, SubmitOptions])
+def test_every_option_is_named(options: type) -> None:
+    """What isn't on the page isn't found."""
+    assert [name for name in options.__annotations__ if not re.search(rf"\b{name}\b", README)] == []
+
+
 def test_the_bounds_in_the_text_are_the_bounds() -> None:
     """What stands beside the table, in words."""
     assert (MAX_LINE, MAX_READ, BREAK_FOR) == (MAX_TEXT, 30.0, 30.0)

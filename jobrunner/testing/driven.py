@@ -59,6 +59,11 @@ class DrivenRunner(Driving):
 
     Raises:
         InvalidOption: One of them has a value that it can't have.
+
+    Example:
+        async with DrivenRunner(runner, mode="inline") as driven:
+            job = await driven.submit("double", {"n": 21})
+            assert (job.status, await job.result()) == ("completed", 42)
     """
 
     def __init__(

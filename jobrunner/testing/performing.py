@@ -57,6 +57,10 @@ async def perform_job(
         InvalidParams, InvalidHandler: The params, or the function, don't fit.
         JobFailed: The attempt ended by a limit, or its result can't be JSON.
         Exception: What the handler has raised.
+
+    Example:
+        done = await perform_job(double, {"n": 21}, attempt=2)
+        assert (done.value, done.said(), done.job.status) == (42, "", "completed")
     """
     runner = DrivenRunner(workers=1, strict=strict)
     policy = RetryPolicy(max_attempts=max(attempt, max_attempts or 1))

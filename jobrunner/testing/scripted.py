@@ -53,6 +53,10 @@ class ScriptedModel:
 
     Raises:
         TypeError: A turn is none.
+
+    Example:
+        model = ScriptedModel("Let me see.", ToolCall("search", {"query": "x"}), RateLimited())
+        assert (await model("Hello")).text == "Let me see."
     """
 
     def __init__(self, *script: Line) -> None:

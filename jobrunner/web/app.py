@@ -93,6 +93,12 @@ def create_app(
     Raises:
         InvalidOption: The token is empty, or has characters that headers can't carry; or `auth` is
             none of the three; or the extra isn't installed.
+
+    Example:
+        app = Starlette(
+            routes=[Mount("/jobs-api", app=create_app(runner, auth="a-secret-token"))],
+            lifespan=runner.lifespan,
+        )
     """
     if not (auth is None or isinstance(auth, str) or callable(auth)):
         raise errors.InvalidOption(

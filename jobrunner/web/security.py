@@ -113,9 +113,10 @@ class Guard:
         if token is not None and self._matches(token):
             return self._exchange(scope, token)
         if not self._has_token(Headers(scope=scope)):
+            home = f"{scope.get('root_path', '')}/?token=<token>"
             raise _unauthorized(
-                "a token is needed: send it as `Authorization: Bearer <token>`, or open the URL "
-                "that was printed at the start"
+                f"a token is needed: send it as `Authorization: Bearer <token>`, or open {home} "
+                "in a browser"
             )
         return None
 
