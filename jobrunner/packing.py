@@ -9,13 +9,14 @@ import marshal
 import math
 import sys
 from array import array
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from operator import attrgetter, itemgetter
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from pydantic_core import from_json, to_json
 
+from .event import TEXTUAL
 from .events import Event, EventLog, EventType
 from .jobs import Job, JobError, JobStatus, Step
 from .joining import Joint, Older
@@ -181,29 +182,61 @@ def unpack(job_id: str, packed: bytes) -> Job:
     status = _STATUSES[codes[0]]
     given |= {"status": status, "listed_as": status, "updated_at": times[-1]}
     last, older = last if isinstance(last, tuple) else (last, None)
-    log = EventLog(max_events=len(times), max_bytes=sys.maxsize, last=last - len(times))
+    told = _Told(job_id, status, given["error"], codes[1:], times, others)
+    log = _PackedLog(told, last)
     log.older = None if older is None else _unpack_older(job_id, older)
-    job = Job(id=job_id, log=log, **given)
-    for event in _unpack_events(job, codes[1:], times, others):
-        log.append(event)
-    log.close()
-    return job
+    return Job(id=job_id, log=log, **given)
 
 
-def _unpack_events(
-    job: Job, codes: str, times: tuple[float, ...], others: bytes | None
-) -> Iterable[Event]:
-    rest = iter(marshal.loads(others) if others else ())
-    for seq, (code, at) in enumerate(zip(codes, times, strict=True), job.log.last + 1):
-        if code == "q":
-            yield Event(seq, job.id, "status", at, dict(_QUEUED))
-        elif code == "r":
-            yield Event(seq, job.id, "status", at, dict(_STARTED))
-        elif code == "d":
-            end = {"status": job.status, "error": error_fields(job.error)}
-            yield Event(seq, job.id, "done", at, end)
-        else:
-            yield Event(seq, job.id, _EVENTS[code], at, _unpack_data(_EVENTS[code], next(rest)))
+class _Told(NamedTuple):
+    """What the events of a packed job are made of."""
+
+    job_id: str
+    status: JobStatus
+    error: JobError | None
+    codes: str
+    times: tuple[float, ...]
+    others: bytes | None
+
+    def events(self, first: int) -> Iterator[Event]:
+        """Make them, the oldest with the number `first`."""
+        rest = iter(marshal.loads(self.others) if self.others else ())
+        for seq, (code, at) in enumerate(zip(self.codes, self.times, strict=True), first):
+            if code == "q":
+                yield Event(seq, self.job_id, "status", at, dict(_QUEUED))
+            elif code == "r":
+                yield Event(seq, self.job_id, "status", at, dict(_STARTED))
+            elif code == "d":
+                end = {"status": self.status, "error": error_fields(self.error)}
+                yield Event(seq, self.job_id, "done", at, end)
+            else:
+                data = _unpack_data(_EVENTS[code], next(rest))
+                yield Event(seq, self.job_id, _EVENTS[code], at, data)
+
+
+class _PackedLog(EventLog):
+    """A closed log, whose events are made when somebody asks for one: who looks at a job doesn't.
+
+    What depends on them is missing until then, so that `__getattr__` is asked for it.
+    """
+
+    __slots__ = ("_told",)
+
+    def __init__(self, told: _Told, last: int) -> None:
+        super().__init__(max_events=len(told.times), max_bytes=sys.maxsize, last=last)
+        self.closed = True
+        self._told = told
+        del self._events
+        if told.others is not None:
+            del self._bytes
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in ("_events", "_bytes"):
+            raise AttributeError(f"a log has no {name!r}", name=name, obj=self)
+        made = list(self._told.events(self.last - len(self._told.times) + 1))
+        self._events = [*made]
+        self._bytes = sum(event.weight for event in made if event.type in TEXTUAL)
+        return getattr(self, name)
 
 
 def _unpack_data(kind: EventType, data: dict[str, Any]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ def partial_text(job: Job) -> str | None:
     None if it has put out nothing, or once there is a result that says it. Costs what is read
     backwards: the log's newest events.
     """
-    if not job.log.has_text or (job.status is JobStatus.COMPLETED and job.result != b"null"):
+    if (job.status is JobStatus.COMPLETED and job.result != b"null") or not job.log.has_text:
         return None
     pieces: list[str] = []
     size = 0

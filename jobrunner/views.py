@@ -6,10 +6,12 @@ Neither is kept: a job that nobody looks at costs no validation and no encoding.
 import ast
 import inspect
 import itertools
+import math
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, NoReturn
 
 from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler
@@ -272,8 +274,17 @@ def iso(at: float | None) -> str | None:
     """Return unix seconds as RFC 3339 in UTC with milliseconds and `Z`."""
     if at is None:
         return None
-    text = datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds")
-    return f"{text[:-6]}Z"
+    second = math.floor(at)
+    micros = round((at - second) * 1e6)
+    if micros == 1_000_000:  # as `datetime.fromtimestamp` rounds
+        second, micros = second + 1, 0
+    return f"{_second(second)}.{micros // 1_000:03d}Z"
+
+
+@lru_cache(maxsize=1_024)
+def _second(at: int) -> str:
+    """Return a second as text, for all moments in it: a job, and those beside it, have many."""
+    return datetime.fromtimestamp(at, UTC).isoformat()[:-6]
 
 
 def error_fields(error: JobError | None, *, debug: bool = False) -> dict[str, Any] | None:
