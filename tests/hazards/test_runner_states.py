@@ -23,6 +23,7 @@ from jobrunner import (
     RunnerStopped,
     WrongLoop,
 )
+from jobrunner.tally import Tally
 from jobrunner.testing import simulate, virtual_time
 from tests.runners import new_runner
 
@@ -72,6 +73,8 @@ OPERATIONS: dict[str, Operation] = {
     "lifespan": lambda runner, _: live(runner),
     "events": lambda runner, _: call(runner.events),
     "feed": lambda runner, _: call(runner.feed),
+    "tally": lambda runner, _: call(runner.tally),
+    "show": lambda runner, _: call(lambda: runner.show(Tally())),
     "submit_batch": lambda runner, _: runner.submit_batch("slow", [{}]),
     "batch": lambda runner, _: call(lambda: runner.batch("batch_0")),
     "batch_record": lambda runner, _: call(lambda: runner.batch_record("batch_0")),
@@ -118,6 +121,8 @@ ANSWERS = {  # operation: new, running, draining, stopped; the job has ended in 
     "lifespan": (None, InvalidOption, InvalidOption, None),
     "events": (None, None, None, None),
     "feed": (None, None, None, RunnerStopped),
+    "tally": (None, None, None, None),
+    "show": (None, None, None, None),
     "submit_batch": (RunnerNotStarted, None, RunnerStopped, RunnerStopped),
     "batch": (BatchNotFound,) * 4,
     "batch_record": (BatchNotFound,) * 4,
