@@ -105,6 +105,9 @@ def test_links_lead_somewhere() -> None:
     lost = [link for link in targets if link.startswith("#") and link[1:] not in headings]
     assert lost == []
     assert [link for link in targets if link[0] != "#" and not (ROOT / link).exists()] == []
+    contents = re.findall(r"\]\(#([^)]+)\)", text[: text.index("\n## ")])
+    chapters = [slug(each) for each in re.findall(r"^## (.+)$", text, re.MULTILINE)]
+    assert set(chapters) - set(contents) - {"license"} == set(), "add it to the table at the top"
 
 
 def test_the_test_command_is_the_one_that_is_checked() -> None:

@@ -20,7 +20,7 @@ TEXT = re.sub(r"^```.*?^```$", "", README, flags=re.DOTALL | re.MULTILINE)
 COMMANDS = re.findall(r"(?:^|[`/\s])(jobrunner [a-z]+[^`#&\n]*)", SHELL, re.MULTILINE) + [
     " ".join(each.split()) for each in re.findall(r"`(jobrunner [a-z]+[^`]*)`", TEXT)
 ]
-TRIED = [block for block in blocks("sh") if "curl" in block]
+TRIED = [block for block in blocks("sh") if "curl" in block or "jobrunner submit" in block]
 with_curl = [
     pytest.mark.curl,
     pytest.mark.slow,  # a server is started, as a reader would
@@ -76,7 +76,8 @@ def carry_out(script: str, folder: Path) -> str:
     port = free_port()
     script = script.replace(":8000", f":{port}").replace("--port 8000", f"--port {port}")
     path = f"{programs}{os.pathsep}{os.environ['PATH']}"
-    environment = {**os.environ, "PATH": path, "NO_PROXY": "*"}
+    ours = {name: value for name, value in os.environ.items() if "JOBRUNNER" not in name}
+    environment = {**ours, "PATH": path, "NO_PROXY": "*", "XDG_RUNTIME_DIR": str(folder)}
     done = subprocess.run(
         ["bash", "-c", f"set -euo pipefail; trap 'kill $(jobs -p)' EXIT\n{script}"], cwd=folder,
         capture_output=True, text=True, timeout=60, env=environment,
@@ -85,9 +86,20 @@ def carry_out(script: str, folder: Path) -> str:
     return done.stdout
 
 
-def test_each_block_of_curl_is_carried_out_below() -> None:
+def test_each_block_that_asks_a_server_is_carried_out_below() -> None:
     """One more of them would be tried by nobody."""
-    assert len(TRIED) == 2
+    assert len(TRIED) == 3
+
+
+@pytest.mark.slow  # seven interpreters
+@pytest.mark.skipif(shutil.which("jq") is None, reason="there is no jq program on the path")
+def test_the_commands_of_the_terminal_work(tmp_path: Path) -> None:
+    """They find the server by themselves, in a pipe as in a terminal."""
+    serve, _, rest = TRIED[2].partition("\n")
+    wait = "until jobrunner stats >/dev/null 2>&1; do :; done"
+    said = carry_out(f"{serve}\n{wait}\n{rest}", tmp_path)
+    assert re.search(r"2/2 100% Reading b\.pdf\n.* completed: 2\n", said)
+    assert said.splitlines()[-1].endswith('completed: "1.2 is live"')
 
 
 class TestWithCurl:
