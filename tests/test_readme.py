@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 from starlette.applications import Starlette
-from starlette.routing import Route
+from starlette.routing import Route, WebSocketRoute
 from starlette.testclient import TestClient
 
+from jobrunner import JobRunner
 from jobrunner.signing import keys_of, new_secret, sign
+from jobrunner.web import create_app
 from tests.readme import ALL_BLOCKS, BLOCKS, README, ROOT, blocks, file_name, save_files
 
 EXTRAS = {"jobrunner.metrics": "prometheus_client", "jobrunner.telemetry": "opentelemetry.sdk"}
@@ -89,6 +91,16 @@ def test_every_block_is_of_a_kind_that_is_tried() -> None:
     assert [name for name in named_files if not (ROOT / "jobrunner" / name).exists()] == []
     for block in blocks("json"):
         json.loads(block)
+
+
+def test_every_route_is_in_the_table_and_no_other() -> None:
+    """What isn't there isn't found; what is there only is looked for in vain."""
+    table = README[README.index("| method and path |") :].partition("\n\n")[0]
+    stated = set(re.findall(r"(?:GET|POST|DELETE|WS) (/[^`]*)", table))
+    app = create_app(JobRunner(), auth=None)
+    routes = {route.path for route in app.routes if isinstance(route, Route | WebSocketRoute)}
+    named = {re.sub("(job|batch)_id", "id", path.replace(":path", "")) for path in routes}
+    assert stated == named | {"/mcp"}
 
 
 def slug(heading: str) -> str:

@@ -146,5 +146,15 @@ def test_the_bounds_in_the_text_are_the_bounds() -> None:
     )
     same = ("timeout", "retry_for")
     assert all(parameters(SyncJobClient)[name] == OPTIONS["JobClient"][name] for name in same)
+    limits, kept = Limits(), Retention()
+    for text in (
+        f"up to {limits.max_pending:,} or {limits.max_live_bytes // 2**20} MB of params",
+        f"{limits.max_events:,} events or {limits.max_text // 10**6} MB more",
+        f"{OPTIONS['create_app']['max_streams']:,} streams are open",
+        f"past {kept.max_jobs:,} or past {(kept.max_bytes or 0) // 2**20} MB",
+        f"after {OPTIONS['JobRunner']['watchdog']:g} s the log names",
+        f"After {HEARTBEAT:g} s of silence",
+    ):
+        assert text in README
     stop = OPTIONS["JobRunner"]["shutdown_timeout"] + 3 * OPTIONS["JobRunner"]["cancel_grace"] + 1
     assert f"a stop takes at most {stop:g} s" in README
