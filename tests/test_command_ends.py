@@ -1,7 +1,7 @@
 """Ends of commands: however one ends, nothing of what it has started is left."""
 
 import asyncio
-import os
+import contextlib
 import shlex
 from pathlib import Path
 
@@ -33,8 +33,10 @@ async def test_a_cancel_ends_the_command_and_its_children() -> None:
 
 def children() -> set[int]:
     """Return the living children of this process."""
-    tasks = Path(f"/proc/{os.getpid()}/task").iterdir()
-    listed = {int(pid) for task in tasks for pid in (task / "children").read_text().split()}
+    listed = set[int]()
+    for thread in Path("/proc/self/task").iterdir():
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has ended
+            listed.update(map(int, (thread / "children").read_text().split()))
     return {pid for pid in listed if not ends(pid, within=0.0)}
 
 
