@@ -25,7 +25,7 @@ from .errors import (
     QuestionNotFound,
 )
 from .handlers import json_pointer, place_in
-from .jobs import Job
+from .jobs import Job, log_fields
 from .limits import Limits, check_seconds
 from .questions import AnswerKind, OpenQuestion, Question, Questions, Tokens, kind_of, shown_default
 from .store import JobStore
@@ -227,7 +227,8 @@ class Asking:
         try:
             return self._now()
         except Exception as fault:  # the clock may be anybody's
-            logger.critical("the clock failed as job %s asked", job.id, exc_info=fault)
+            logger.critical("the clock failed as job %s asked", job.id,
+                            exc_info=fault, extra=log_fields(job))  # fmt: skip
             return job.updated_at
 
 

@@ -90,6 +90,14 @@ class Ask(Protocol):
         ...
 
 
+class Ending(Protocol):
+    """What ends with an attempt."""
+
+    def close(self) -> None:
+        """End; it may still record something."""
+        ...
+
+
 class JobContext(Parent, Asker):
     """The running job, as its handler sees it.
 
@@ -105,7 +113,8 @@ class JobContext(Parent, Asker):
             return len(paths)
     """
 
-    __slots__ = ("_attempt", "_cancel_requested", "_desk", "_inbox", "_job", "_last_sign")
+    __slots__ = ("_attempt", "_cancel_requested", "_captured", "_desk", "_inbox", "_job",
+                 "_last_sign")  # fmt: skip
 
     def __init__(self, job: Job, desk: Desk, *, inbox: Inbox | None = None) -> None:
         self._job = job
@@ -115,6 +124,7 @@ class JobContext(Parent, Asker):
         self._attempt = job.attempt
         self._cancel_requested = False
         self._calls = self._subjobs = None
+        self._captured: Ending | None = None
 
     @property
     def job_id(self) -> str:
@@ -318,6 +328,11 @@ class JobContext(Parent, Asker):
         """Record what a handler has said in another process; for engines only."""
         self._do(lambda: self._record(kind, data))
 
+    def _offer(self, kind: EventType, data: Mapping[str, Any]) -> bool:
+        """Record what is said beside the context, unless it would have to wait; for `capture`."""
+        self._last_sign = self._desk.loop.time()
+        return self._inbox.offer(lambda: self._record(kind, data))
+
     def _sign_of_life(self) -> float:
         """Return when the handler last said anything, on the loop's clock; for the worker only."""
         return self._last_sign
@@ -333,7 +348,8 @@ class JobContext(Parent, Asker):
 
     def _close(self) -> None:
         """Take what threads have on the way, and nothing after; for the worker only."""
-        self._inbox.close()
+        captured, self._captured = self._captured, None
+        self._inbox.close(None if captured is None else captured.close)
         if self._subjobs is not None:
             self._stop_subjobs()
 

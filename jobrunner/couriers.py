@@ -230,8 +230,10 @@ class Couriers:
         self.outcomes[status] += 1
         self._ledger.end(delivery)
         if status == "dead":
+            fields = {"job_id": delivery.job_id, "job_type": delivery.job_type}
             logger.error("webhook %s of job %s is dead after %d tries: %s",
-                         delivery.id, delivery.job_id, delivery.attempts, error)  # fmt: skip
+                         delivery.id, delivery.job_id, delivery.attempts, error,
+                         extra=fields)  # fmt: skip
 
     def _end_url(self, url: str) -> None:
         self._ended[url] = None

@@ -32,6 +32,8 @@ class Delivery:
     """W3C Trace Context of the job, to be sent along."""
     question_id: str | None = None
     """The question that it tells of."""
+    job_type: str = ""
+    """For the log."""
     body: bytes | None = None
     """What is sent, while it is under way."""
     status: DeliveryStatus = "pending"

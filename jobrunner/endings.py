@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable
 
 from . import jobs
-from .jobs import Job, JobError
+from .jobs import Job, JobError, log_fields
 from .queue import JobQueue
 from .store import JobStore
 from .timers import Timers
@@ -67,7 +67,7 @@ class Endings:
 
     def lost(self, job: Job, detail: str) -> None:
         """End a job that a fault of the runner's own has left in whatever state (T17)."""
-        logger.critical("job %s is lost: %s", job.id, detail)
+        logger.critical("job %s is lost: %s", job.id, detail, extra=log_fields(job))
         self._queue.leave(job)
         error = JobError.from_limit("lost", detail, attempt=job.attempt)
         self._fail(job, error, self.time(job))
@@ -95,5 +95,6 @@ class Endings:
         try:
             return self._now()
         except Exception as fault:  # the clock may be anybody's
-            logger.critical("the clock failed as job %s ended", job.id, exc_info=fault)
+            logger.critical("the clock failed as job %s ended", job.id,
+                            exc_info=fault, extra=log_fields(job))  # fmt: skip
             return job.updated_at

@@ -11,7 +11,7 @@ from collections import deque
 from contextvars import Context
 from functools import partial
 
-from .jobs import Job
+from .jobs import Job, log_fields
 from .options import OnFailure
 from .signatures import called_function
 from .stuck import disown
@@ -45,7 +45,8 @@ class Failures:
         """Have `function` called with the failed job; never waits."""
         if len(self._waiting) >= MAX_WAITING:
             _, missed = self._waiting.popleft()
-            logger.error("nobody is told that job %s failed: too many wait", missed.id)
+            logger.error("nobody is told that job %s failed: too many wait", missed.id,
+                         extra=log_fields(missed))  # fmt: skip
         self._waiting.append((function, job))
         if sum(not teller.done() for teller in self._tellers) < TELLERS:
             task = asyncio.get_running_loop().create_task(
@@ -75,7 +76,8 @@ class Failures:
             if task.done():
                 return
             task.cancel()
-        logger.error("on_failure of job %s (%s) does not end; it is left", job.id, job.type)
+        logger.error("on_failure of job %s (%s) does not end; it is left", job.id, job.type,
+                     extra=log_fields(job))  # fmt: skip
 
     async def _call(self, function: OnFailure, job: Job) -> None:
         try:
@@ -87,9 +89,11 @@ class Failures:
                 if inspect.isawaitable(value):  # of a lambda around a coroutine function
                     await value
         except asyncio.CancelledError:
-            logger.error("on_failure of job %s (%s) was cancelled", job.id, job.type)
+            logger.error("on_failure of job %s (%s) was cancelled", job.id, job.type,
+                         extra=log_fields(job))  # fmt: skip
         except BaseException as error:  # anything may come out of it, and ends here (T1)
-            logger.error("on_failure of job %s (%s) failed", job.id, job.type, exc_info=error)
+            logger.error("on_failure of job %s (%s) failed", job.id, job.type,
+                         exc_info=error, extra=log_fields(job))  # fmt: skip
 
     async def stop(self, timeout: float) -> None:
         """Let those end within `timeout` seconds that are still to be told."""

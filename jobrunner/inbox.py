@@ -30,27 +30,39 @@ class Inbox:
             if not self.closed:
                 call()
         else:
-            self._put(call)
+            self._put(call, wait=True)
 
-    def close(self) -> None:
-        """Carry out what is on the way, and nothing after; from the loop's thread."""
+    def offer(self, call: Callable[[], None]) -> bool:
+        """Do as `do`, but never wait; return False when the call is dropped instead."""
+        if threading.get_ident() != self._thread:
+            return self._put(call, wait=False)
+        self.do(call)
+        return True
+
+    def close(self, last: Callable[[], None] | None = None) -> None:
+        """Carry out what is on the way, then `last`, and nothing after; from the loop's thread."""
         if self._changed is not None:
             self._take()
+        if last is not None:
+            last()
         self.closed = True
         if self._changed is not None:  # made by now; who makes it later sees that it is closed
             with self._changed:
                 self._changed.notify_all()
 
-    def _put(self, call: Callable[[], None]) -> None:
+    def _put(self, call: Callable[[], None], *, wait: bool) -> bool:
         changed = self._condition()
         with changed:
             while len(self._calls) >= MAX_ON_THE_WAY and not self.closed:
+                if not wait:
+                    return False
                 changed.wait()
             if self.closed:
-                return
+                return True
             self._calls.append(call)
             if len(self._calls) == 1:
                 self._loop.call_soon_threadsafe(self._take)
+            return True
 
     def _condition(self) -> threading.Condition:
         if self._changed is None:  # most jobs call from no thread, and a condition costs

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar, Unpack, overload
 
+from . import current
 from .commands import CommandResult, command_line, placeholders
 from .context import JobContext
 from .errors import InvalidOption
@@ -54,6 +55,8 @@ class JobTypes:
         """
         namespace = sys._getframe(1).f_locals  # where string annotations may have been defined
         checked = checked_options(options, beside=("params", "cwd", "env", "check", "shell"))
+        if checked.capture_logs:
+            current.want()
         if isinstance(checked.webhook_url, str):
             needed(self._webhooks).options.read(checked.webhook_url)
 

@@ -326,6 +326,11 @@ def _move(job: Job, status: JobStatus) -> None:
     job.status = status
 
 
+def log_fields(job: Job) -> dict[str, str]:
+    """Return what a line of the log about the job has as `extra`."""
+    return {"job_id": job.id, "job_type": job.type}
+
+
 def new_id_source(seed: int | None = None) -> Callable[[], str]:
     """Return a function that makes job ids: `job_` and 128 random bits in hex.
 

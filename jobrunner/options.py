@@ -59,6 +59,11 @@ class JobOptions(TypedDict, total=False):
     """How many jobs of the type may wait; the runner's bound holds too."""
     engine: EngineName
     """Where the handler runs: `local`, the default, or `process`, which can be killed."""
+    capture_logs: bool | None
+    """Whether to keep with each job what its handler logs, warns of and prints; the runner's if not
+    given. Kept are records that come to the root logger, warnings that are shown, and lines on
+    `sys.stdout`; of threads, those of plain functions and of `asyncio.to_thread`. They still go
+    where they went before. Tracebacks in records are kept, too."""
     webhook_url: str | EllipsisType | None
     """Where the webhooks of its jobs go; None for nowhere; the runner's URL if not given."""
     description: str | None
@@ -86,6 +91,7 @@ class TypeOptions:
     rate_limit: str | None = None
     max_pending: int | None = None
     engine: EngineName = "local"
+    capture_logs: bool | None = None
     webhook_url: str | EllipsisType | None = ...
 
     def __post_init__(self) -> None:
@@ -101,6 +107,8 @@ class TypeOptions:
         for name in ("concurrency_key", "on_failure"):
             if (function := getattr(self, name)) is not None and not callable(function):
                 raise InvalidOption(f"{name} is {function!r:.60}; it must be a function")
+        if self.capture_logs is not None:
+            check_flag("capture_logs", self.capture_logs)
         if not isinstance(self.webhook_url, str | EllipsisType | None):
             raise InvalidOption(f"webhook_url is {self.webhook_url!r:.60}; it must be a URL")
         if inspect.iscoroutinefunction(self.concurrency_key):
@@ -137,6 +145,13 @@ def checked_options(given: Mapping[str, Any], *, beside: Iterable[str] = ()) -> 
         hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(sorted(known))}"
         raise InvalidOption(f"there is no option {unknown!r}; {hint}", option=unknown)
     return TypeOptions(**{name: value for name, value in given.items() if name != "description"})
+
+
+def check_flag(name: str, value: bool) -> bool:
+    """Return `value` when it is True or False, and raise InvalidOption when it is neither."""
+    if not isinstance(value, bool):
+        raise InvalidOption(f"{name} is {value!r:.60}; it must be True or False", option=name)
+    return value
 
 
 def check_choice(name: str, value: object, choices: Any) -> None:

@@ -14,7 +14,7 @@ from . import jobs
 from .attempt import Attempt
 from .endings import Endings
 from .errors import InvalidResult, PayloadTooLarge
-from .jobs import FailureReason, Job, JobError
+from .jobs import FailureReason, Job, JobError, log_fields
 from .queue import JobQueue
 from .retry import RetryBudget, RetryPolicy
 from .store import JobStore
@@ -138,7 +138,8 @@ class Outcomes:
         delay = None if reason == "deadline" else self._delay(job, policy, error)
         if delay is None:
             logger.warning("job %s (%s) failed in attempt %d: %s",
-                           job.id, job.type, job.attempt, described.type)  # fmt: skip
+                           job.id, job.type, job.attempt, described.type,
+                           extra=log_fields(job))  # fmt: skip
             self._endings.fail(job, described)
             return
         now = self._now()
@@ -185,7 +186,8 @@ def _late(attempt: Attempt, error: BaseException | None = None) -> bool:
     `GeneratorExit`: at any time, in whatever runs then, and there is nothing to tell of it.
     """
     if attempt.settled and type(error) is not GeneratorExit:
-        logger.warning("job %s was stuck and has ended now; its value is dropped", attempt.job.id)
+        logger.warning("job %s was stuck and has ended now; its value is dropped", attempt.job.id,
+                       extra=log_fields(attempt.job))  # fmt: skip
     return attempt.settled
 
 

@@ -4,6 +4,7 @@ from .batch_handles import BatchHandle, BatchItem
 from .batch_views import BatchView
 from .commands import CommandResult
 from .context import JobContext
+from .current import JobLogFilter
 from .errors import (
     AttemptEnded,
     BatchGone,
@@ -92,6 +93,7 @@ __all__ = [
     "JobFailed",
     "JobGone",
     "JobHandle",
+    "JobLogFilter",
     "JobNotFinal",
     "JobNotFound",
     "JobNotRetryable",

@@ -8,7 +8,7 @@ from concurrent.futures import Future
 from random import Random
 from typing import Any, TypeVar, Unpack, overload
 
-from . import jobs
+from . import current, jobs
 from .asking import Asking
 from .batch_intake import BatchIntake
 from .control import Control
@@ -23,7 +23,7 @@ from .lifetime import Lifetime
 from .limits import Limits, Retention, check_count, check_seconds
 from .lookup import Lookup
 from .nesting import Nesting
-from .options import OnFailure
+from .options import OnFailure, check_flag
 from .outcomes import Outcomes
 from .pool import WorkerPool
 from .questions import Tokens
@@ -61,6 +61,8 @@ class JobRunner(JobTypes, Lifetime, Tooling, Nesting):
         shutdown_timeout: Seconds for which running jobs may go on when the runner is left.
         watchdog: Seconds for which a handler may block the event loop before it is named, in the
             log and in the job's events; None to watch nothing.
+        capture_logs: Whether to keep with each job what its handler logs, warns of and prints, for
+            types that don't say; see `JobOptions`.
         webhooks: How to tell others of jobs that end, by signed POSTs; None for nobody.
         now: Source of timestamps, in unix seconds.
         seed: Makes ids and jitter repeatable, for tests; None takes them from the system.
@@ -92,10 +94,13 @@ class JobRunner(JobTypes, Lifetime, Tooling, Nesting):
         cancel_grace: float = 5.0,
         shutdown_timeout: float = 10.0,
         watchdog: float | None = 0.25,
+        capture_logs: bool = False,
         webhooks: Webhooks | None = None,
         now: Callable[[], float] = time.time,
         seed: int | None = None,
     ) -> None:
+        if check_flag("capture_logs", capture_logs):
+            current.want()
         self._given = {name: value for name, value in locals().items() if name != "self"}
         self.limits = limits or Limits()
         self._grace = check_seconds("cancel_grace", cancel_grace, zero=True) or 0.0
@@ -150,6 +155,7 @@ class JobRunner(JobTypes, Lifetime, Tooling, Nesting):
             watchdog=check_seconds("watchdog", watchdog),
             kin=self,
             orphan=self._orphaned,
+            capture_logs=capture_logs,
         )
         self._control = Control(
             store=store, workers=self._workers, endings=self._endings, timers=self._timers, now=now

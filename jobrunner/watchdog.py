@@ -54,11 +54,19 @@ class Watchdog:
     Args:
         limit: Seconds for which the loop may stand still.
         report: Called in the loop, once for each blockage.
+        fields: Returns what a line of the log has as `extra`, by the task's name; in any thread.
     """
 
-    def __init__(self, *, limit: float, report: Callable[[Blockage], None]) -> None:
+    def __init__(
+        self,
+        *,
+        limit: float,
+        report: Callable[[Blockage], None],
+        fields: Callable[[str], dict[str, str]] = lambda task: {},
+    ) -> None:
         self._limit = limit
         self._report = report
+        self._fields = fields
         self._watching = False
         self._turned = -math.inf
         self._due = math.inf
@@ -185,6 +193,7 @@ class Watchdog:
                 "%s blocks the event loop, for %.2f s until now: %s%s",
                 "a callback" if task is None else f"task {task.get_name()}",
                 sight.seen, own, "" if innermost is own else f", in {innermost}",
+                extra=None if task is None else self._fields(task.get_name()),
             )  # fmt: skip
 
 

@@ -25,7 +25,7 @@ from .couriers import Couriers
 from .deliveries import Delivery, DeliveryView, Ledger, WebhookEvent, delivery_view
 from .errors import InvalidOption, JobGone, JobNotFound
 from .events import Event
-from .jobs import Job, JobStatus
+from .jobs import Job, JobStatus, log_fields
 from .limits import LONGEST, check_count, check_seconds
 from .posting import Poster
 from .questions import Tokens
@@ -208,7 +208,8 @@ class Announcer:
         try:
             self._take(event)
         except Exception as fault:  # one job's must not end the reader of all (T17)
-            logger.critical("job %s is not told of", event.job_id, exc_info=fault)
+            logger.critical("job %s is not told of", event.job_id, exc_info=fault,
+                            extra=self._log_fields(event.job_id))  # fmt: skip
 
     def _take(self, event: Event) -> None:
         job = self._watched.get(event.job_id)
@@ -221,11 +222,17 @@ class Announcer:
         elif event.type == "question":
             self._announce(job, event, "job.input_required")
 
+    def _log_fields(self, job_id: str) -> dict[str, str]:
+        """Return what a line about a job has as `extra`; its type only if that is at hand."""
+        job = self._store.live_job(job_id) or self._watched.get(job_id)
+        return {"job_id": job_id} if job is None else log_fields(job)
+
     def _watch(self, job_id: str) -> None:
         try:
             job = self._store.get(job_id)
         except (JobGone, JobNotFound):
-            logger.warning("job %s is not told of: it was pruned before anybody saw it", job_id)
+            logger.warning("job %s is not told of: it was pruned before anybody saw it", job_id,
+                           extra={"job_id": job_id})  # fmt: skip
             return
         self._newest = max(self._newest, job.number)
         if self._url_of(job) is not None:
@@ -240,7 +247,7 @@ class Announcer:
         message_id = f"msg_{job.id.removeprefix('job_')}_{event.seq}"
         target = parse_url(url)  # whether it may be posted to is asked by whoever does so
         delivery = Delivery(message_id, job.id, kind, url, target, event.at, job.traceparent)
-        delivery.question_id = event.data.get("question_id")
+        delivery.question_id, delivery.job_type = event.data.get("question_id"), job.type
         body = self._body(job, delivery)
         if self._ledger.add(delivery):
             self._couriers.take(delivery, body)

@@ -8,7 +8,7 @@ clock (durations) or there before the handler (a span that is its parent) is not
 import logging
 from typing import Protocol
 
-from .jobs import Job, JobStatus
+from .jobs import Job, JobStatus, log_fields
 
 logger = logging.getLogger("jobrunner.witnesses")
 
@@ -54,4 +54,5 @@ class Guarded:
 
 
 def _complain(job: Job, error: Exception) -> None:
-    logger.error("job %s (%s) can't be watched", job.id, job.type, exc_info=error)
+    logger.error("job %s (%s) can't be watched", job.id, job.type,
+                 exc_info=error, extra=log_fields(job))  # fmt: skip

@@ -17,16 +17,17 @@ import sys
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from . import jobs
+from . import current, jobs
 from .aside import Sideline
 from .asking import Asking
 from .attempt import Attempt, StopReason
+from .capture import capture
 from .context import Desk, JobContext
 from .endings import Endings
 from .engines import Engines
 from .gates import Resumption
 from .handlers import Handlers
-from .jobs import Job, JobError
+from .jobs import Job, JobError, log_fields
 from .outcomes import Outcomes
 from .queue import JobQueue
 from .store import JobStore
@@ -62,6 +63,7 @@ class Workers:
         watchdog: Seconds for which a handler may block the event loop; None to watch nothing.
         kin: Takes sub-jobs in.
         orphan: Cancels the sub-jobs of a job.
+        capture_logs: Whether to keep what handlers log and print, of types that don't say.
     """
 
     def __init__(
@@ -82,6 +84,7 @@ class Workers:
         watchdog: float | None,
         kin: Kin,
         orphan: Callable[[Job], None],
+        capture_logs: bool,
     ) -> None:
         self.attempts: dict[str, Attempt] = {}
         """All attempts, those that stand aside too."""
@@ -115,7 +118,10 @@ class Workers:
         self._grace = grace
         self._kin = kin
         self._orphan = orphan
-        self._watchdog = Watchdog(limit=watchdog, report=self._note) if watchdog else None
+        self._watchdog = None
+        if watchdog:
+            self._watchdog = Watchdog(limit=watchdog, report=self._note, fields=self._log_fields)
+        self._capture_logs = capture_logs
 
     def open(self, loop: asyncio.AbstractEventLoop) -> None:
         """Use `loop` from now on; call it in the loop's thread."""
@@ -146,6 +152,10 @@ class Workers:
             fields = {"function": blockage.function, "file": blockage.file, "line": blockage.line}
             text = f"blocked the event loop for {blockage.seconds:.2g} s"
             self._store.save(attempt.job, "log", {"text": text, "fields": fields})
+
+    def _log_fields(self, job_id: str) -> dict[str, str]:
+        attempt = self.attempts.get(job_id)
+        return {} if attempt is None else log_fields(attempt.job)
 
     @property
     def busy(self) -> int:
@@ -198,6 +208,11 @@ class Workers:
         job, loop = attempt.job, self._loop
         assert job.context is not None, "a job that isn't final has its context"
         context, run = job.context.copy(), self._run(attempt)
+        if current.is_wanted():
+            current.mark(attempt.context, context)
+            wanted = attempt.handler.options.capture_logs
+            if self._capture_logs if wanted is None else wanted:
+                capture(attempt.context)
         if loop.get_task_factory() is None:
             attempt.task = _Task(run, loop=loop, name=job.id, context=context, **_AT_ONCE)
         else:
@@ -225,7 +240,8 @@ class Workers:
         """End a job that a fault of our own has left in whatever state (T17)."""
         self.faults += 1
         self.faulted_at = self._timers.now()
-        logger.critical("a fault of the runner's own has struck job %s", job.id, exc_info=fault)
+        logger.critical("a fault of the runner's own has struck job %s", job.id,
+                        exc_info=fault, extra=log_fields(job))  # fmt: skip
         if (attempt := self.attempts.get(job.id)) is not None:
             self._release(attempt)
         if not job.log.closed:  # pragma: no branch  # what comes after the end is guarded itself
@@ -339,7 +355,8 @@ class Workers:
         self.stuck.add(attempt.task)
         try:
             error = self._stuck_error(attempt)
-            logger.error("job %s is stuck: %s\n%s", attempt.job.id, error.detail, error.traceback)
+            logger.error("job %s is stuck: %s\n%s", attempt.job.id, error.detail, error.traceback,
+                         extra=log_fields(attempt.job))  # fmt: skip
             self._release(attempt)
             self._endings.fail(attempt.job, error)
         except BaseException as fault:  # of our own, and nobody else would end the job

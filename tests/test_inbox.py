@@ -73,6 +73,26 @@ async def test_t11_a_thread_that_is_too_fast_waits_for_the_loop() -> None:
     inbox.close()
 
 
+async def test_t11_what_is_offered_is_dropped_where_it_would_have_to_wait() -> None:
+    """T11: a thread that logs may hold a lock that the loop needs to carry anything out."""
+    inbox = Inbox(asyncio.get_running_loop())
+    done: list[str] = []
+    taken: list[bool] = []
+
+    def work() -> None:
+        for i in range(MAX_ON_THE_WAY + 2):
+            taken.append(inbox.offer(lambda i=i: done.append(f"{i}")))  # type: ignore[misc]  # mypy and defaults
+
+    in_thread(work).join()  # the loop is blocked on purpose
+    assert taken == [True] * MAX_ON_THE_WAY + [False] * 2
+    assert inbox.offer(lambda: done.append("of the loop"))
+    inbox.close(lambda: done.append("last"))
+    assert done[:1] == ["of the loop"]
+    assert done[-2:] == [f"{MAX_ON_THE_WAY - 1}", "last"]
+    in_thread(lambda: taken.append(inbox.offer(lambda: done.append("after")))).join()
+    assert (done[-1], taken[-1]) == ("last", True)
+
+
 async def test_t11_closing_carries_out_what_is_on_the_way() -> None:
     """The last words of a thread that has returned are not lost."""
     inbox = Inbox(asyncio.get_running_loop())

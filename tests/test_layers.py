@@ -18,7 +18,7 @@ ORDER = """
     questions jobs partial views stats_views
     options output
     gates queue submit_options handles subjobs parents askers
-    process_table processes commands signals inbox said context
+    process_table processes commands signals inbox said context current capture
     results fingerprints handlers signatures
     pages packing
     witnesses tally groups listing store heritage endings threads stuck failures

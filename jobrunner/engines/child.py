@@ -22,6 +22,7 @@ from typing import Any
 
 from pydantic_core import from_json, to_json
 
+from .. import current
 from ..context import Desk, JobContext
 from ..errors import InvalidHandler, InvalidResult, PayloadTooLarge
 from ..events import EventLog
@@ -131,7 +132,13 @@ class _Outbox(Inbox):
             if not self.closed:
                 call()
 
-    def close(self) -> None:
+    def offer(self, call: Callable[[], None]) -> bool:
+        self.do(call)
+        return True
+
+    def close(self, last: Callable[[], None] | None = None) -> None:
+        if last is not None:
+            last()
         with self._lock:
             self.closed = True
 
@@ -216,6 +223,12 @@ class _Server:
                 context._request_stop()
             handler = self._handler(order)
             arguments = _arguments(handler, order.params)
+            if order.job["capture"] or current.is_wanted():  # by the handler's module, perhaps
+                current.mark(context)
+            if order.job["capture"]:
+                from ..capture import capture  # not for every handler to load
+
+                capture(context)
             order.threads = _threads()  # with those that the module has started
             self._send(frame(crossing.BEGUN))
             value = await self._engine.run(handler, context, arguments)

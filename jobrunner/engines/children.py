@@ -253,7 +253,9 @@ class Child(asyncio.Protocol):
                     return
                 self._message(*message)
         except Exception as error:  # what comes is anybody's, and may be anything
-            logger.warning("a process of a handler is killed: %r", error)
+            context = self._context
+            fields = {} if context is None else {"job_id": context.job_id, "job_type": context.type}
+            logger.warning("a process of a handler is killed: %r", error, extra=fields)
             self._fault = "sent what is no message, and was killed"
             self._frames = Frames(max_result=0)
             self.kill()

@@ -186,6 +186,7 @@ def _order(
         "address": where._replace(depth=depth or 0),
         "main": _main() if where.module in MAIN else {},
         "max_result": max_result,
+        "capture": context._captured is not None,
     }
     return frame(crossing.PARAMS, params) + frame(crossing.JOB, to_json(job))
 
