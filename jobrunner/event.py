@@ -14,7 +14,16 @@ TEXTUAL = frozenset({"log", "output"})
 
 
 class Event(NamedTuple):
-    """Something that happened to a job."""
+    """Something that happened to a job: what `data` has depends on `type`.
+
+    status            `status`, `attempt`, and `error` and `next_attempt_at` while retrying
+    progress          `progress` (0 to 100), `progress_message`, `step`
+    log               `text`, `fields`
+    output            `stream`, `text`; `json` when the text is a JSON value: see `value`
+    question, answer  `question_id`, and what is asked, or `value` and who said it, `by`
+    gap               `from`, `to`: numbers that are no longer kept
+    done              `status`, `error`: the job has ended, and nothing follows
+    """
 
     seq: int
     """Number of the event in its job's log, from 1."""

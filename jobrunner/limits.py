@@ -13,7 +13,7 @@ LONGEST = 3_153_600_000.0
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """How long final jobs are kept. A job that is live is never pruned.
+    """How long final jobs are kept, in seconds, jobs and bytes. A live job is never pruned.
 
     Raises:
         InvalidOption: A number is negative.
@@ -35,7 +35,10 @@ class Retention:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How large things may get. Sizes are bytes of JSON, or characters of text.
+    """How large things may get, and how many there may be; what is over it is refused by name.
+
+    Sizes are bytes of JSON, or characters of text. Each field has its text in the source, and a row
+    in the README's table of limits.
 
     Raises:
         InvalidOption: A number is negative.

@@ -29,7 +29,7 @@ class RateLimit(NamedTuple):
 
 
 class JobOptions(TypedDict, total=False):
-    """What `JobRunner.job` takes beside the name."""
+    """What `JobRunner.job` takes beside the name; durations are seconds."""
 
     timeout: float | EllipsisType | None
     """Limit of each attempt in seconds; None for none; the runner's if not given."""

@@ -20,7 +20,7 @@ logger = logging.getLogger("jobrunner.retry")
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """Whether, how often and after how long a failed attempt is tried again.
+    """Whether, how often and after how long a failed attempt is tried again; times are seconds.
 
     The delay before attempt n + 1 is drawn evenly from 0 to `min(cap, base * factor ** (n - 1))`
     seconds: exponential backoff with full jitter, so that many jobs that failed together don't

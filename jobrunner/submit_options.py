@@ -21,7 +21,7 @@ MAX_NAME = 256
 
 
 class SubmitOptions(TypedDict, total=False):
-    """What `JobRunner.submit` takes beside the type and the params."""
+    """What `JobRunner.submit` takes beside the type and the params; durations are seconds."""
 
     priority: int
     """-100 to 100, 0 if not given; one point is worth a minute of waiting."""

@@ -56,7 +56,7 @@ EVENTS: dict[JobStatus, WebhookEvent] = {
 
 @dataclass(frozen=True, slots=True)
 class Webhooks:
-    """How a runner delivers webhooks, Standard Webhooks 1.0.
+    """How a runner delivers webhooks, Standard Webhooks 1.0; times are seconds.
 
     A job's events go to its own `webhook_url`, else to its type's, else to `url`: one of them.
     Each is tried at random times within the schedule until the receiver answers 2xx.
