@@ -53,7 +53,7 @@ UNLIKE: dict[str, Any] = {
 }
 """Where the default stands elsewhere, or the bound isn't the default."""
 NO_LIMITS = {
-    JobRunner: {"on_failure", "retention", "limits", "webhooks", "now", "seed"},
+    JobRunner: {"on_failure", "retention", "limits", "webhooks", "now", "seed", "capture_logs"},
     RetryPolicy: {"retry_on", "give_up_on", "retry_if", "_logged"},
     Webhooks: {"secret", "url", "allow_private", "resolve", "transport"},
     JobOptions: {"concurrency_key", "on_duplicate", "engine", "on_failure", "webhook_url",
