@@ -15,6 +15,15 @@ export class Problem extends Error {
   }
 }
 
+/** Return what JSON says, whole numbers of any length too: JavaScript's have 53 bits. */
+export function exact(text) {
+  if (!("rawJSON" in JSON)) return JSON.parse(text);
+  return JSON.parse(text, (_, value, { source } = {}) => {
+    if (typeof value !== "number" || Number.isSafeInteger(value)) return value;
+    return /^-?\d+$/.test(source) ? JSON.rawJSON(source) : value;
+  });
+}
+
 /** Told of each request whether the server answered, and with which status. */
 export const heard = new EventTarget();
 
@@ -34,7 +43,7 @@ export async function ask(path, { method = "GET", body = null } = {}) {
   if (!response.ok) throw await refusal(response);
   if (response.status === 204) return null;
   try {
-    return await response.json();
+    return exact(await response.text());
   } catch (error) {
     throw new Problem(0, "cut-off", `the answer was cut off: ${error.message}`);
   }

@@ -108,7 +108,7 @@ export class BatchesView {
       clip(id, 16)));
     const live = new Live(this.app, id, (batch) => batch && fill(element,
       h("a", { href: `#/batches/${encodeURIComponent(id)}` }, batch.type),
-      h("code.id", {}, clip(id, 16)), parts(batch),
+      h("code.id", {}, clip(id, 14)), parts(batch),
       h("span.words", {}, batch.progress_message),
       h("time", { title: absolute(at(batch.created_at)) }, ago(at(batch.created_at)))));
     const item = { element, live };

@@ -52,7 +52,7 @@ export class Charts {
   constructor() {
     this.charts = {
       queue: new Chart("Waiting", (n) => String(n)),
-      ended: new Chart("Ended", (n) => `${(n / (WIDTH / 1000)).toFixed(n >= 50 ? 0 : 1)}/s`),
+      ended: new Chart("Ended", (n) => `${(n / (WIDTH / 1000)).toFixed(n && n < 50 ? 1 : 0)}/s`),
       waits: new Chart("Wait", duration),
       runs: new Chart("Run time", duration),
     };

@@ -8,6 +8,7 @@ import { unexpected } from "./sync.js";
 import { absolute, ago, at, duration } from "./time.js";
 
 const LISTED = 50;
+const AGAIN = 2_000;
 
 /** Return a panel with a heading. */
 export function panel(name, ...children) {
@@ -104,10 +105,11 @@ export class Deliveries {
       const { deliveries } = await ask(this.path);
       this.element.hidden = deliveries.length === 0;
       fill(this.list, deliveries.map((each) => this.item(each)));
-      return deliveries.some(({ status }) => status === "pending");
+      clearTimeout(this.timer);
+      const waiting = deliveries.some(({ status }) => status === "pending");
+      if (waiting && this.element.isConnected) this.timer = setTimeout(() => this.load(), AGAIN);
     } catch (error) {
       unexpected(error);
-      return false;
     }
   }
 

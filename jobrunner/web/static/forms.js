@@ -69,7 +69,8 @@ function framed(about, control, read) {
   const element = h("div.field", {},
     h("label", { for: id }, about.title, !about.required && h("span.optional", {}, "optional")),
     control, hint, fault);
-  return { element, read, control, fault, fields: [[about.pointer, { control, fault }]] };
+  const blank = () => control.value === "";
+  return { element, read, blank, fields: [[about.pointer, { control, fault }]] };
 }
 
 const shown = (value) => (value === undefined || value === null ? "" : JSON.stringify(value));
@@ -155,14 +156,17 @@ function object(about) {
       !about.required && h("span.optional", {}, "optional")),
     about.depth > 0 && about.hint && h("p.hint", {}, about.hint), fault,
     parts.length ? parts.map(([, part]) => part.element) : h("p.hint", {}, "Takes no parameters."));
+  const blank = () => parts.every(([, part]) => part.blank());
   const read = () => {
+    if (about.depth > 0 && blank() && (!about.required || about.nullable)) {
+      return left(about, "null");
+    }
     const members = parts.map(([name, part]) => [name, part.read()])
       .filter(([, value]) => value !== undefined)
       .map(([name, value]) => `${JSON.stringify(name)}:${value}`);
-    if (!members.length && about.depth > 0) return left(about, "{}");
     return `{${members.join(",")}}`;
   };
-  return { element, read, fault,
+  return { element, read, blank,
     fields: [[about.pointer, { control: element, fault }], ...parts.flatMap(([, p]) => p.fields)] };
 }
 

@@ -195,7 +195,7 @@ function describe(row, job) {
   row.created = at(job.created_at);
   row.attempts = job.max_attempts;
   row.bulk = job.omitted?.includes("params") ?? false;
-  row.about = row.bulk ? "" : about(job.params);
+  row.about = row.bulk ? "(large params)" : about(job.params);
   const said = Object.keys(job.metadata).length ? JSON.stringify(job.metadata) : "";
   row.hay = [job.type, job.job_id, job.session_id, job.batch_id, row.about, said]
     .join("\n").toLowerCase();

@@ -1,6 +1,6 @@
 // A job's page: how it stands, what it says, what it asks, and what can be done with it.
 
-import { ask, base, post } from "./api.js";
+import { ask, base, exact, post } from "./api.js";
 import { announce, fill, h, say } from "./dom.js";
 import { Children, Deliveries, errorPanel, facts, jsonPanel, refreshTimes } from "./facts.js";
 import { FINAL } from "./jobs.js";
@@ -161,7 +161,7 @@ export class JobView {
     const after = this.seq ? `?after=${this.seq}` : "";
     const source = new EventSource(`${base}jobs/${encodeURIComponent(this.id)}/stream${after}`);
     this.source = source;
-    source.addEventListener("snapshot", (event) => this.show(JSON.parse(event.data)));
+    source.addEventListener("snapshot", (event) => this.show(exact(event.data)));
     for (const kind of KINDS) {
       source.addEventListener(kind, (event) => this.event(kind, JSON.parse(event.data)));
     }

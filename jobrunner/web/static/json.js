@@ -8,7 +8,7 @@ const OPEN = 12;
 
 /** Return a value as a tree; `name` is the key that it stands under. */
 export function tree(value, name = null, depth = 0) {
-  if (value === null || typeof value !== "object") return leaf(value, name);
+  if (value === null || typeof value !== "object" || isRaw(value)) return leaf(value, name);
   const list = Array.isArray(value);
   const entries = list ? value : Object.entries(value);
   const [begin, end] = list ? "[]" : "{}";
@@ -47,10 +47,13 @@ function some(body, entries, list, depth, from) {
   body.append(more);
 }
 
+/** Whole numbers that are too long for JavaScript are kept as they were written. */
+const isRaw = (value) => "isRawJSON" in JSON && JSON.isRawJSON(value);
+
 const key = (name) => (name === null ? null : [h("span.key", {}, name), h("span.punct", {}, ": ")]);
 
 function leaf(value, name) {
-  const kind = value === null ? "null" : typeof value;
+  const kind = value === null ? "null" : isRaw(value) ? "number" : typeof value;
   const text = kind === "string" ? value : JSON.stringify(value);
   const shown = h(`span.value.${kind}`, {}, text.slice(0, LONG));
   const line = h("div.json", {}, key(name), shown);

@@ -19,6 +19,7 @@ export class Output {
     this.hits = [];
     this.hit = -1;
     this.cut = 0;
+    this.top = 0;
     this.lines = h("div.lines", { role: "log", "aria-label": "Output", "aria-live": "off",
       tabindex: 0, onscroll: () => this.scrolled() });
     this.search = h("input", { type: "search", placeholder: "Find in output", autocomplete: "off",
@@ -149,9 +150,13 @@ export class Output {
     this.lines.dataset.cut = `${this.cut.toLocaleString()} older lines aren't shown; download all`;
   }
 
+  /** Who scrolls up stays there; lines that come, or wrap anew, are no scrolling. */
   scrolled() {
     const { scrollTop, scrollHeight, clientHeight } = this.lines;
-    this.setFollowing(scrollHeight - scrollTop - clientHeight < 8, false);
+    const up = scrollTop < this.top - 2;
+    this.top = scrollTop;
+    if (scrollHeight - scrollTop - clientHeight < 8) this.setFollowing(true, false);
+    else if (up) this.setFollowing(false, false);
   }
 
   setFollowing(on, move = true) {

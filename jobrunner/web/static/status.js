@@ -16,7 +16,8 @@ export const label = (status) => LOOKS[status]?.[1] ?? status;
 const shape = (status) => LOOKS[status]?.[0] ?? "·";
 
 export function badge(status) {
-  const made = h("span.status", {}, h("span.shape", { "aria-hidden": "true" }), h("span.word"));
+  const made = h("span.status", {}, h("span.shape", { "aria-hidden": "true" }), " ",
+    h("span.word"));
   setBadge(made, status);
   return made;
 }

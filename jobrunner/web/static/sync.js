@@ -4,7 +4,7 @@ import { Problem, ask, withQuery } from "./api.js";
 import { MOST } from "./jobs.js";
 
 const PAGE = 200;
-const STUBS = 250;
+const STUBS = 100;
 const STATS = 5_000;
 const SWEEP = 60_000;
 

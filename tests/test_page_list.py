@@ -1,0 +1,163 @@
+"""The page's list: live, narrowed down, and fluent with thousands of jobs."""
+
+import asyncio
+import re
+
+import pytest
+
+from jobrunner import JobContext, JobRunner
+from tests.paged import BROWSER, paged, until
+from tests.serving import Gates
+
+pytestmark = BROWSER
+ROWS = ".rows .row:not([hidden])"
+MANY = 5_000
+
+
+def make_runner() -> tuple[JobRunner, Gates]:
+    """Return a runner whose jobs wait at gates, take steps and fail."""
+    runner, gates = JobRunner(shutdown_timeout=0.0), Gates()
+
+    @runner.job
+    async def walk(ctx: JobContext, name: str) -> str:
+        ctx.step(3, 7, f"{name} is on its way")
+        await gates[name].wait()
+        if name == "lost":
+            raise ValueError("no way to be seen")
+        return name
+
+    @runner.job
+    async def echo(value: int) -> int:
+        return value
+
+    return runner, gates
+
+
+async def test_an_empty_list_says_how_to_submit_and_fills_by_itself() -> None:
+    """A new user sees this first; the first job appears without a reload."""
+    runner, _ = make_runner()
+    async with paged(runner) as tab:
+        await tab.see("No jobs yet")
+        await tab.see("jobrunner submit TYPE")
+        await runner.submit("walk", {"name": "a"})
+        await tab.see("name=a", ROWS)
+        (row,) = await tab.texts(ROWS)
+    assert row.startswith("▶ Running walk a is on its way name=a Step 3 of 7")
+    assert tab.complaints == []
+
+
+async def test_each_status_comes_live_with_a_shape_and_a_word() -> None:
+    """Colour alone tells some people nothing."""
+    runner, gates = make_runner()
+    async with paged(runner) as tab:
+        lost = await runner.submit("walk", {"name": "lost"})
+        found = await runner.submit("walk", {"name": "found"})
+        late = await runner.submit("walk", {"name": "late"}, delay=3_600.0)
+        await tab.see("○ Pending", ROWS)
+        gates["lost"].set()
+        gates["found"].set()
+        await tab.see("✕ Failed", ROWS)
+        await tab.see("✓ Completed", ROWS)
+        await late.cancel()
+        await tab.see("⊘ Cancelled", ROWS)
+        await tab.see("no way to be seen", ROWS)
+        links = [await each.get_attribute("href") for each in await tab.page.locator(
+            f"{ROWS} a").all()]  # fmt: skip
+        counts = await tab.texts(".chip")
+    assert links == [f"#/jobs/{job.id}" for job in (late, found, lost)]
+    assert counts == ["○ Pending 0", "▶ Running 0", "↻ Retrying 0", "? Needs answer 0",
+                      "✓ Completed 1", "✕ Failed 1", "⊘ Cancelled 1"]  # fmt: skip
+
+
+async def many(runner: JobRunner) -> None:
+    """Have five thousand jobs: of a hundred sessions, every tenth of another type and waiting."""
+    for n in range(MANY):
+        session = f"session {n % 100}"
+        if n % 10:
+            await runner.submit("echo", {"value": n}, session_id=session)
+        else:
+            await runner.submit("walk", {"name": f"{n}"}, session_id=session, delay=3_600.0)
+        if n % 500 == 499:
+            await asyncio.sleep(0)
+    jobs = [job.id for job in runner.page(type="echo", limit=200).jobs]
+    await runner.wait(jobs)
+
+
+async def test_five_thousand_jobs_are_narrowed_down_at_once() -> None:
+    """By status, type, session and text, together too; only what is seen is in the document."""
+    runner, _ = make_runner()
+    async with paged(runner) as tab:
+        await many(runner)
+        await tab.see("5,000 jobs", ".count")
+        count = tab.page.locator(".count")
+        assert await tab.page.locator(".row").count() < 60
+        await tab.page.get_by_role("button", name="Pending").click()
+        await count.get_by_text("500 of 5,000 jobs").wait_for()
+        await tab.page.get_by_label("Only of session").select_option("session 10")
+        await count.get_by_text("50 of 5,000 jobs").wait_for()
+        await tab.page.get_by_role("button", name="Pending").click()
+        await tab.page.get_by_label("Only of session").select_option("")
+        await tab.page.get_by_label("Only of type").select_option("echo")
+        await count.get_by_text("4,500 of 5,000 jobs").wait_for()
+        await tab.page.get_by_role("searchbox").fill("value=4321")
+        await count.get_by_text("1 of 5,000 jobs").wait_for()
+        rows = await tab.texts(f"{ROWS} .about")
+        await tab.page.reload()
+        await count.get_by_text("1 of 5,000 jobs").wait_for()
+        url = tab.page.url
+    assert rows == ["value=4321"]
+    assert url.endswith("#/?type=echo&text=value%3D4321")
+    assert tab.complaints == []
+
+
+async def test_a_filter_holds_while_jobs_come_and_go() -> None:
+    """What fits comes, what no longer fits leaves, and nothing else is shown meanwhile."""
+    runner, gates = make_runner()
+    async with paged(runner, "?status=running") as tab:
+        await tab.see("No jobs yet")
+        for name in ("a", "b"):
+            await runner.submit("walk", {"name": name})
+        await runner.submit("echo", {"value": 1})
+        await tab.see("2 of 3 jobs", ".count")
+        gates["a"].set()
+        await tab.see("1 of 3 jobs", ".count")
+        assert await tab.texts(f"{ROWS} .about") == ["name=b"]
+        gates["b"].set()
+        await tab.see("No job fits")
+        await tab.page.get_by_role("button", name="Show all jobs").click()
+        await tab.see("3 jobs", ".count")
+
+
+async def test_who_has_scrolled_down_stays_at_the_row_that_they_look_at() -> None:
+    """New jobs come above; a list that jumps can't be read."""
+    runner, _ = make_runner()
+    async with paged(runner) as tab:
+        for n in range(300):
+            await runner.submit("echo", {"value": n})
+        await tab.see("300 jobs", ".count")
+        grid = tab.page.locator(".grid")
+        await grid.evaluate("(grid) => { grid.scrollTop = 34 * 100; }")
+        at = "() => document.elementFromPoint(500, 500).closest('.row')?.textContent ?? ''"
+        before = await until(tab.page, at, lambda text: "value=" in text)
+        for n in range(300, 350):
+            await runner.submit("echo", {"value": n})
+        await tab.see("350 jobs", ".count")
+        after = await tab.page.evaluate(at)
+        assert await tab.page.locator(".row").count() < 60
+    name = re.compile(r"value=\d+")
+    assert name.findall(before) == name.findall(after)
+
+
+@pytest.mark.parametrize("value", ["\u202egpj.exe", "w" * 10_000, "a\r\n\tb\0"])
+async def test_a_strange_text_stays_in_its_cell(value: str) -> None:
+    """Marks that turn text around are shown as what they are, and long words are cut."""
+    runner, gates = make_runner()
+    async with paged(runner) as tab:
+        await runner.submit("walk", {"name": value})
+        await tab.see(re.compile(r"name=|large params"), ROWS)
+        wide = await tab.page.evaluate("() => document.documentElement.scrollWidth")
+        text = (await tab.texts(f"{ROWS} .about"))[0]
+        gates[value].set()
+    assert wide == 1280
+    assert "\u202e" not in text
+    assert text.startswith("name=") or text == "(large params)"
