@@ -3,7 +3,7 @@
 import re
 from typing import Any
 
-from jobrunner import JobContext, JobRunner
+from jobrunner import JobContext, JobRunner, JobStatus
 from tests.paged import BROWSER, Tab, paged, until
 from tests.receiving import Receiver
 from tests.serving import Gates
@@ -193,7 +193,7 @@ async def test_a_batch_is_shown_with_its_counts_and_cancelled() -> None:
         parts = await tab.page.locator(".stack").get_attribute("aria-label")
         assert await tab.page.get_by_role("button", name="Cancel all").is_visible() is False
     assert parts == "5 cancelled"
-    assert batch.view().counts["cancelled"] == 5
+    assert batch.view().counts[JobStatus.CANCELLED] == 5
 
 
 async def test_ten_thousand_events_are_shown_without_a_stop() -> None:

@@ -49,7 +49,7 @@ export class ListView {
     const number = h("span.number");
     const made = h("button.chip", { type: "button", "aria-pressed": "false",
       onclick: () => this.set("status", this.filter.status === status ? "" : status) },
-    badge(status), number);
+    badge(status), " ", number);
     made.number = number;
     return made;
   }
@@ -72,7 +72,7 @@ export class ListView {
     if (this.search.value.trim().toLowerCase() !== this.filter.text) {
       this.search.value = this.filter.text;
     }
-    fill(this.head, head);
+    fill(this.head, head ?? h("h1.unseen", {}, "Jobs"));
     this.charts.element.hidden = head !== null;
     this.version = -1;
     this.stop = this.app.jobs.watch(() => this.draw());

@@ -1,0 +1,192 @@
+"""The page when the server is away, is another one, or wants to know who asks; and two of it."""
+
+import re
+
+import pytest
+
+from jobrunner import JobContext, JobRunner, Limits
+from jobrunner.server import serving
+from tests.paged import BROWSER, browsing, line_to, open_tab, paged
+from tests.serving import Gates
+
+pytestmark = BROWSER
+ROWS = ".rows .row:not([hidden])"
+
+
+def make_runner(**limits: int) -> tuple[JobRunner, Gates]:
+    """Return a runner whose jobs speak when their gate opens."""
+    runner, gates = JobRunner(shutdown_timeout=0.0, limits=Limits(**limits)), Gates()
+
+    @runner.job
+    async def talk(ctx: JobContext, name: str) -> str:
+        ctx.emit(f"{name} begins\n")
+        await gates[name].wait()
+        ctx.emit(f"{name} ends\n")
+        return name
+
+    return runner, gates
+
+
+async def test_a_lost_connection_is_said_and_made_up_for() -> None:
+    """What happened meanwhile is there when it is back, each line of output once."""
+    runner, gates = make_runner()
+    async with serving(runner) as server, line_to(server) as line, browsing() as context:
+        first = await runner.submit("talk", {"name": "first"})
+        tab = await open_tab(context, line.url, server.token)
+        await tab.see("▶ Running", ROWS)
+        beside = await open_tab(context, line.url, server.token, f"jobs/{first.id}")
+        await beside.see("first begins", ".lines")
+        line.cut(until_mended=True)
+        for each in (tab, beside):
+            await each.see("connection lost", "#connection")
+            await each.see("The connection to the server is lost", "#banner")
+        gates["first"].set()
+        await first.wait()
+        await runner.submit("talk", {"name": "second"})
+        line.mend()
+        await tab.see("live", "#connection")
+        await tab.see("✓ Completed", ROWS)
+        await tab.see("name=second", ROWS)
+        await beside.see("Completed", ".jobhead")
+        await beside.see("first ends", ".lines")
+        assert await tab.page.locator("#banner").is_visible() is False
+        assert await beside.texts(".lines .line") == ["first begins", "first ends"]
+
+
+@pytest.mark.parametrize("busier", [False, True], ids=["fewer events", "more events"])
+async def test_another_server_in_the_same_place_has_its_own_jobs(busier: bool) -> None:
+    """After a restart nothing of before is true, whatever its number in the feed is."""
+    old, _ = make_runner()
+    new, gates = make_runner()
+    async with serving(old, token="t") as server, line_to(server) as line, browsing() as context:
+        job = await old.submit("talk", {"name": "old"})
+        tab = await open_tab(context, line.url, "t")
+        beside = await open_tab(context, line.url, "t", f"jobs/{job.id}")
+        await tab.see("name=old", ROWS)
+        await beside.see("old begins", ".lines")
+        async with serving(new, token="t") as other:
+            for n in range(5 if busier else 0):
+                gates[f"{n}"].set()
+                await (await new.submit("talk", {"name": f"{n}"})).wait()
+            line.lead_to(other)
+            line.cut()
+            await beside.see("There is no such job here")
+            await new.submit("talk", {"name": "new"})
+            await tab.see("name=new", ROWS)
+            await tab.see("6 jobs" if busier else "1 job", ".count")
+            assert await tab.page.locator(ROWS, has_text="name=old").count() == 0
+
+
+async def test_a_gap_in_the_feed_is_closed_by_the_list() -> None:
+    """The page was away for longer than the server remembers."""
+    runner, gates = make_runner(max_feed=3)
+    async with serving(runner) as server, line_to(server) as line, browsing() as context:
+        jobs = [await runner.submit("talk", {"name": name}) for name in ("a", "b")]
+        tab = await open_tab(context, line.url, server.token)
+        await tab.see("2 jobs", ".count")
+        line.cut(until_mended=True)
+        await tab.see("connection lost", "#connection")
+        for name in ("a", "b", *map(str, range(10))):
+            gates[name].set()
+        for n in range(10):
+            await (await runner.submit("talk", {"name": f"{n}"})).wait()
+        await runner.forget((await jobs[0].wait()).job_id)
+        line.mend()
+        await tab.see("11 jobs", ".count")
+        await tab.page.get_by_role("button", name="Completed 11").wait_for()
+        assert await tab.page.locator(ROWS, has_text="name=a").count() == 0
+
+
+async def test_who_is_signed_out_signs_in_again_where_they_are() -> None:
+    """A server that was started anew has another token; the page stays, and goes on."""
+    old, _ = make_runner()
+    new, _ = make_runner()
+    async with serving(old, token="old") as server, line_to(server) as line, browsing() as context:
+        tab = await open_tab(context, line.url, "old", "?status=running")
+        await tab.see("live", "#connection")
+        async with serving(new, token="new") as other:
+            await new.submit("talk", {"name": "secret"})
+            line.lead_to(other)
+            line.cut()
+            dialog = tab.page.get_by_role("dialog", name="Sign in")
+            await dialog.wait_for()
+            await tab.see("signed out", "#connection")
+            await dialog.get_by_label("Token").fill("wrong")
+            await dialog.get_by_role("button", name="Sign in").click()
+            await tab.see("not this server's token", "dialog")
+            await dialog.get_by_label("Token").fill("new")
+            await tab.press("Enter")
+            await tab.see("name=secret", ROWS)
+            await tab.see("live", "#connection")
+            assert await dialog.count() == 0
+            assert tab.page.url.endswith("#/?status=running")
+
+
+async def test_who_has_no_token_is_asked_for_it_before_anything_else() -> None:
+    """The page itself isn't shown to strangers."""
+    runner, _ = make_runner()
+    async with serving(runner, token="right") as server, browsing() as context:
+        page = await context.new_page()
+        await page.goto(f"{server.url}/")
+        await page.get_by_label("Token").fill("wrong")
+        await page.get_by_role("button", name="Sign in").click()
+        await page.get_by_text("not this server's token").wait_for()
+        await page.get_by_label("Token").fill("right")
+        await page.keyboard.press("Enter")
+        await page.get_by_text("No jobs yet").wait_for()
+        assert page.url == f"{server.url}/"
+
+
+async def test_two_tabs_show_the_same() -> None:
+    """What is done in one is seen in the other."""
+    runner, _ = make_runner()
+    async with serving(runner) as server, browsing() as context:
+        one, two = [await open_tab(context, server.url, server.token) for _ in range(2)]
+        job = await runner.submit("talk", {"name": "x"})
+        await one.go(f"jobs/{job.id}")
+        await two.see("▶ Running", ROWS)
+        await one.page.get_by_role("button", name="Cancel").click()
+        await two.see("⊘ Cancelled", ROWS)
+
+
+@pytest.mark.parametrize("days", [-400, 400])
+async def test_a_browser_s_wrong_clock_makes_no_wrong_ages(days: int) -> None:
+    """Ages and durations are the server's, from the clock that it tells with each answer."""
+    runner, _ = make_runner()
+    async with serving(runner) as server, browsing() as context:
+        ahead = days * 86_400_000
+        await context.add_init_script(
+            f"{{const now = Date.now.bind(Date); Date.now = () => now() + {ahead};}}"
+        )
+        job = await runner.submit("talk", {"name": "x"})
+        tab = await open_tab(context, server.url, server.token)
+        await tab.see("name=x", ROWS)
+        age = (await tab.texts(".c-age time"))[0]
+        took = (await tab.texts(f"{ROWS} .c-took"))[0]
+        await tab.go(f"jobs/{job.id}")
+        await tab.see("x begins", ".lines")
+        known = await tab.texts(".facts dd time")
+    assert re.fullmatch(r"now|\d+ s", age)
+    assert re.fullmatch(r"[\d.]+ m?s", took)
+    assert all(re.fullmatch(r"now|\d+ s ago", text) for text in known), known
+
+
+async def test_a_page_in_the_background_lets_its_connections_go() -> None:
+    """A browser has six to a server for all its tabs, and the seventh would wait for ever."""
+    runner, _ = make_runner()
+    async with paged(runner) as tab:
+        await tab.page.clock.install()
+        await tab.see("live", "#connection")
+        hide = """(hidden) => {
+          Object.defineProperty(document, "hidden", {value: hidden, configurable: true});
+          document.dispatchEvent(new Event("visibilitychange"));
+        }"""
+        await tab.page.evaluate(hide, True)
+        await tab.page.clock.run_for(16_000)
+        asked = len([url for url in tab.asked if "/events" in url])
+        await runner.submit("talk", {"name": "meanwhile"})
+        assert await tab.page.locator(ROWS).count() == 0
+        await tab.page.evaluate(hide, False)
+        await tab.page.clock.run_for(1_000)
+        await tab.see("name=meanwhile", ROWS)
+        assert len([url for url in tab.asked if "/events" in url]) == asked + 1
