@@ -81,7 +81,7 @@ class Asker:
         wanted = types_of(kind, self._root)
         hint = " or ".join(sorted(wanted - {"null"}))
         boolean = wanted - {"null"} == {"boolean"}
-        shown = "y/n" if boolean else hint if wanted and wanted != {"string"} else ""
+        shown = "y/n" if boolean else "" if hint == "string" else hint
         while (text := self._line(kind, label, shown)) is not LEFT_OUT:
             if boolean and text.lower() not in YES | NO:
                 self._say("  answer y or n")

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Self
 
 from rich.console import Console, Group, RenderableType
+from rich.constrain import Constrain
 from rich.live import Live
 from rich.progress import BarColumn, Progress, ProgressColumn, TaskID, TextColumn
 from rich.table import Column
@@ -136,7 +137,8 @@ class BarShow:
         room = max(self._out.width - 1, 1)
         tails = [(watched, watched.tail()) for watched in self._watched.values()]
         lines = [watched.label(tail) if self._several else tail for watched, tail in tails if tail]
-        return Group(*(line[-room:] for line in lines), self._bars)
+        bars = Constrain(self._bars, max(room - 2, 1))  # there is room for the `^C` of a Ctrl-C
+        return Group(*(line[-room:] for line in lines), bars)
 
 
 class _Watched:

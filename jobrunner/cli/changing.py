@@ -1,5 +1,6 @@
 """Commands that change something: submit, cancel, retry."""
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -145,6 +146,8 @@ def _print_new(job: SyncRemoteJob, as_json: bool) -> None:
 
 def _wait(job: SyncRemoteJob, timeout: float | None, as_json: bool) -> None:
     try:
+        if sys.stderr.isatty():
+            complain(f"{job.id} is submitted")
         ended = job.wait(timeout=timeout)
     except KeyboardInterrupt:
         complain(f"{job.id} goes on; `jobrunner watch {job.id}` shows it")
