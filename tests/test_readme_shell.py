@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -78,12 +79,18 @@ def carry_out(script: str, folder: Path) -> str:
     path = f"{programs}{os.pathsep}{os.environ['PATH']}"
     ours = {name: value for name, value in os.environ.items() if "JOBRUNNER" not in name}
     environment = {**ours, "PATH": path, "NO_PROXY": "*", "XDG_RUNTIME_DIR": str(folder)}
-    done = subprocess.run(
-        ["bash", "-c", f"set -euo pipefail; trap 'kill $(jobs -p)' EXIT\n{script}"], cwd=folder,
-        capture_output=True, text=True, timeout=60, env=environment,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    command = ["bash", "-c", f"set -euo pipefail; trap 'kill $(jobs -p)' EXIT\n{script}"]
+    with subprocess.Popen(
+        command, cwd=folder, env=environment, start_new_session=True, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    ) as bash:  # fmt: skip
+        try:
+            said, errors = bash.communicate(timeout=120)
+        except subprocess.TimeoutExpired:
+            os.killpg(bash.pid, signal.SIGKILL)  # the server, too
+            raise
+    assert bash.returncode == 0, said + errors
+    return said
 
 
 def test_each_block_that_asks_a_server_is_carried_out_below() -> None:
