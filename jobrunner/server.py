@@ -6,6 +6,7 @@ passes it on and closes, and then there is nothing to wait for.
 """
 
 import asyncio
+import contextlib
 import ipaddress
 import logging
 import os
@@ -88,6 +89,7 @@ class Server(uvicorn.Server):
         self.token = secrets.token_urlsafe(32) if token is None else token
         self._started = asyncio.Event()
         self._stopped = asyncio.Event()
+        self._asked = asyncio.Event()
         self._runner = runner
         self._loop: asyncio.AbstractEventLoop | None = None
         self._known_as = known_as
@@ -110,7 +112,6 @@ class Server(uvicorn.Server):
             access_log=False,
             server_header=False,
             proxy_headers=False,  # nothing here asks who the client is, or by which scheme it came
-            timeout_graceful_shutdown=2 * LAST_BYTES,
             ws_max_size=MAX_FRAME,
             ws_per_message_deflate=False,  # 40 kB for each socket
         )
@@ -139,12 +140,19 @@ class Server(uvicorn.Server):
         await self._stopped.wait()
 
     def stop(self) -> None:
-        """Ask the server to end, as a first SIGTERM would."""
+        """Ask the server to end, as a first SIGTERM would; from any thread."""
         self.should_exit = True
+        self._look()
+
+    def _look(self) -> None:
+        """Have the server look at once whether it is to end."""
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._asked.set)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """End on a signal; a second Ctrl-C lets running jobs no time to end by themselves."""
         super().handle_exit(sig, frame)
+        self._look()
         if self.force_exit and self._loop is not None:
             asyncio.run_coroutine_threadsafe(self._runner.stop(timeout=0.0), self._loop)
 
@@ -170,6 +178,15 @@ class Server(uvicorn.Server):
             self._left_behind = leave_behind(where)
         self._started.set()
 
+    async def main_loop(self) -> None:
+        """Serve until somebody asks for the end; uvicorn's own looks ten times a second."""
+        seconds = 0
+        while not await self.on_tick(10 * seconds):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(1.0):
+                    await self._asked.wait()
+            seconds += 1
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Take no more connections, end the jobs and with them the streams, then the rest."""
         if self._left_behind is not None:
@@ -181,12 +198,26 @@ class Server(uvicorn.Server):
         last = asyncio.get_running_loop().call_later(LAST_BYTES, self._drop_connections)
         try:
             await self._end_sockets()
-            await super().shutdown(sockets)
+            await self._end_connections()
         finally:
             last.cancel()
             self._drop_connections()
-        if self.force_exit:  # uvicorn leaves it out then, and logs a traceback of what it left
-            await self.lifespan.shutdown()
+        await self.lifespan.shutdown()
+
+    async def _end_connections(self) -> None:
+        """Let requests be answered; uvicorn would look for the end ten times a second."""
+        state, pause = self.server_state, 0.001
+        for connection in list(state.connections):
+            connection.shutdown()
+        try:
+            async with asyncio.timeout(2 * LAST_BYTES):
+                while (state.connections or state.tasks) and not self.force_exit:
+                    await asyncio.sleep(pause)
+                    pause = min(2 * pause, 0.1)
+        except TimeoutError:
+            logger.error("%d requests had no answer, and are cancelled", len(state.tasks))
+            for task in state.tasks:
+                task.cancel()
 
     async def _end_sockets(self) -> None:
         """Let WebSockets say their last frames: uvicorn would cut them off before."""
