@@ -96,6 +96,8 @@ def test_every_block_is_of_a_kind_that_is_tried() -> None:
 def test_every_route_is_in_the_table_and_no_other() -> None:
     """What isn't there isn't found; what is there only is looked for in vain."""
     table = README[README.index("| method and path |") :].partition("\n\n")[0]
+    rows = re.findall(r"^\| (`.+?) \| ", table, re.MULTILINE)
+    assert len(rows) == len(set(rows))
     stated = set(re.findall(r"(?:GET|POST|DELETE|WS) (/[^`]*)", table))
     app = create_app(JobRunner(), auth=None)
     routes = {route.path for route in app.routes if isinstance(route, Route | WebSocketRoute)}
