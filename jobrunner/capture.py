@@ -32,8 +32,6 @@ class Captured:
     """What the handler of one attempt says, from its begin to `close`."""
 
     def __init__(self, context: JobContext) -> None:
-        self.closed = False
-        """Whether the attempt has ended."""
         self._context = context
         self._lines: dict[int, str] = {}
         self._lock = threading.Lock()
@@ -61,7 +59,7 @@ class Captured:
         """Keep the lines that nothing has ended, and no more; in the loop's thread."""
         _taps.leave()
         with self._lock:
-            self.closed, rest = True, "".join(self._lines.values())
+            rest = "".join(self._lines.values())
             self._lines.clear()
         self._print(rest)
         if self._left_out:
@@ -102,7 +100,7 @@ def _here() -> Captured | None:
     """Return where what is said here is kept; None if it isn't."""
     job = None if _busy.on else current.current_job()
     found = None if job is None else job._captured
-    return found if isinstance(found, Captured) and not found.closed else None
+    return found if isinstance(found, Captured) else None
 
 
 class _Tee:
@@ -140,12 +138,8 @@ class _Tee:
 class _LogTap(logging.Handler):
     """Keeps the records that come to the root logger."""
 
-    def createLock(self) -> None:
-        """Have none: whoever holds it could wait for whoever waits for it."""
-        self.lock = None
-
     def handle(self, record: logging.LogRecord) -> bool:
-        """Handle the record without a lock."""
+        """Handle the record without the lock: who holds it could wait for who waits for it."""
         self.emit(record)
         return True
 
@@ -166,7 +160,7 @@ class _LogTap(logging.Handler):
         while logger is not None:
             if any(handler is not self for handler in logger.handlers):
                 return False
-            logger = logger.parent if logger.propagate else None
+            logger = logger.parent  # to which it was passed on, or it wouldn't be here
         return True
 
 
@@ -224,14 +218,15 @@ def _show_warning(
     line: str | None = None,
 ) -> None:
     """Keep a warning, but for those of the collector, which comes whoever runs."""
-    captured = None if issubclass(category, ResourceWarning) else _here()
+    captured = _here()
     if captured is None:
         _taps.show(message, category, filename, lineno, file, line)
         return
     with _busy:
-        text = describe(message) if isinstance(message, Warning) else str(message)
-        fields = {"level": "WARNING", "logger": "py.warnings", "file": filename, "line": lineno}
-        captured.log(f"{category.__name__}: {text}", fields)
+        if not issubclass(category, ResourceWarning):
+            text = describe(message) if isinstance(message, Warning) else str(message)
+            fields = {"level": "WARNING", "logger": "py.warnings", "file": filename, "line": lineno}
+            captured.log(f"{category.__name__}: {text}", fields)
         _taps.show(message, category, filename, lineno, file, line)
 
 

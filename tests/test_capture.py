@@ -4,29 +4,19 @@ import asyncio
 import contextlib
 import io
 import logging
+import subprocess
 import sys
-import threading
 import warnings
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from jobrunner import InvalidOption, JobContext, JobHandle, JobRunner, Limits, RetryPolicy
+from jobrunner import InvalidOption, JobContext, JobRunner, RetryPolicy
 from tests import said_handlers
-from tests.runners import runner_with, swallow
+from tests.heard import Place, capturing, mine, ran, said
+from tests.runners import runner_with
 from tests.simulation.loop import virtual_time
-
-mine = logging.getLogger("tests.capture")
-Said = list[tuple[str, str]]
-
-
-class Place:
-    """What the process has where taps are put."""
-
-    def __init__(self) -> None:
-        root = logging.getLogger()
-        self.now = (sys.stdout, list(root.handlers), warnings.showwarning)
 
 
 @pytest.fixture(autouse=True)
@@ -35,26 +25,6 @@ def nothing_is_left() -> Iterator[None]:
     before = Place().now
     yield
     assert Place().now == before
-
-
-def capturing(**options: Any) -> JobRunner:
-    return JobRunner(capture_logs=True, **options)
-
-
-async def said(job: JobHandle[Any]) -> Said:
-    """Return what is kept of what a job has said."""
-    return [
-        (event.type, event.data["text"])
-        async for event in job.events()
-        if event.type in ("log", "output")
-    ]
-
-
-async def ran(runner: JobRunner, handler: Any, *params: Any) -> Said:
-    async with runner:
-        job = await runner.submit(handler, *params)
-        await job.wait()
-        return await said(job)
 
 
 async def test_what_is_printed_logged_and_warned_of_is_kept_in_its_order(
@@ -157,6 +127,22 @@ async def test_lines_of_threads_are_whole() -> None:
     assert sorted(lines) == sorted(f"{who} {who} {who}" for who in "abcd" for _ in range(50))
 
 
+async def test_a_line_that_a_thread_has_begun_is_its_own() -> None:
+    """What others print meanwhile comes before it, and not in its middle."""
+    runner = capturing()
+
+    @runner.job
+    async def handler() -> None:
+        print("begun ", end="")
+        await asyncio.to_thread(print, "of another")
+        print("and ended")
+
+    assert await ran(runner, handler) == [
+        ("output", "of another\n"),
+        ("output", "begun and ended\n"),
+    ]
+
+
 async def test_a_flush_shows_what_stands_in_the_line() -> None:
     """Dots of progress are flushed one by one, and worth seeing before the end of the line."""
     runner = capturing()
@@ -184,7 +170,7 @@ async def test_jobs_side_by_side_hear_only_themselves() -> None:
 
     @runner.job(capture_logs=False)
     async def quiet() -> None:
-        print("private")
+        print("private", flush=True)
         await asyncio.sleep(0.2)
         mine.warning("private")
 
@@ -254,102 +240,6 @@ async def test_each_attempt_is_heard() -> None:
     assert await ran(runner, handler) == [("output", "attempt 1"), ("output", "attempt 2")]
 
 
-async def test_a_long_line_is_kept_in_pieces_and_a_record_is_cut() -> None:
-    """Everything is bounded, by the same limits as what is said by the context."""
-    runner = capturing(limits=Limits(max_events=50))
-
-    @runner.job
-    async def handler() -> None:
-        print("x" * 40_000, end="")
-        mine.warning("%s", "y" * 40_000)
-        for n in range(200):
-            print(n)
-
-    with contextlib.redirect_stdout(io.StringIO()):
-        async with runner:
-            job = await runner.submit(handler)
-            await job.wait()
-    events = runner.record(job.id).log.read().events
-    assert len(events) <= 50
-    assert events[-2].data["text"].endswith("199\n")
-
-
-async def test_pieces_of_a_line_without_an_end_are_no_longer_than_others() -> None:
-    """A handler may print for ever and never end a line."""
-    runner = capturing()
-
-    @runner.job
-    async def handler() -> None:
-        for _ in range(40):
-            print("x" * 1_000, end="")
-        mine.warning("%s", "y" * 40_000)
-
-    with contextlib.redirect_stdout(io.StringIO()):
-        kept = await ran(runner, handler)
-    assert "".join(text for kind, text in kept if kind == "output") == "x" * 40_000
-    assert max(len(text) for _, text in kept) < 17_000
-    assert "characters left out" in next(text for kind, text in kept if kind == "log")
-
-
-class Hostile:
-    def __str__(self) -> str:
-        print("said by a line")
-        raise RuntimeError("no text")
-
-    __repr__ = __str__
-
-
-async def test_a_line_that_can_t_be_formatted_fails_no_job() -> None:
-    """What is logged is anybody's; and what it says while it is kept isn't kept again."""
-    runner = capturing()
-
-    @runner.job
-    async def handler() -> str:
-        mine.warning("odd %s", Hostile())
-        mine.warning("%d", "x")
-        mine.warning("fields", extra={"bad": Hostile()})
-        print("lone \udc80")
-        return "fine"
-
-    quiet = logging.raiseExceptions
-    logging.raiseExceptions = False  # pytest's own handler would raise
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            kept = await ran(runner, handler)
-    finally:
-        logging.raiseExceptions = quiet
-    lines = [text for _, text in kept if "said by" not in text]  # that is by pytest's handler
-    assert [text.split(":")[0] for text in lines] == [
-        "a line that can't be formatted",
-        "a line that can't be formatted",
-        "fields",
-        "lone ?\n",
-    ]
-
-
-async def test_what_keeping_itself_says_is_not_kept() -> None:
-    """It would go on for ever."""
-    clock = logging.getLogger("tests.clock")
-
-    def now() -> float:
-        print("tick")
-        clock.warning("tick")
-        return 1_700_000_000.0
-
-    runner = capturing(now=now)
-
-    @runner.job
-    async def handler() -> None:
-        print("once")
-        mine.warning("twice")
-
-    with contextlib.redirect_stdout(io.StringIO()):
-        kept = await ran(runner, handler)
-    assert [each for each in kept if "tick" not in each[1]] == [
-        ("output", "once\n"), ("log", "twice")
-    ]  # fmt: skip
-
-
 async def test_the_runner_s_and_the_loop_s_own_lines_are_not_kept() -> None:
     """They are about any job, wherever they are written."""
     runner = capturing()
@@ -363,307 +253,30 @@ async def test_the_runner_s_and_the_loop_s_own_lines_are_not_kept() -> None:
     assert await ran(runner, handler) == [("log", "of the handler")]
 
 
-async def test_a_flood_from_threads_waits_for_nobody_and_says_what_is_left_out() -> None:
-    """A thread that logs may hold a lock that the loop needs; waiting for the loop would hang."""
-    runner = capturing(watchdog=None)
-    written, go_on = threading.Event(), threading.Event()
+FRESH = """
+import asyncio
+from jobrunner import JobRunner
 
-    @runner.job
-    def flood() -> None:
-        go_on.wait()
-        for n in range(3_000):
-            print("line", n)
-        written.set()
+runner = JobRunner()
 
-    @runner.job
-    async def block() -> None:
-        go_on.set()
-        assert written.wait(30.0), "the thread waits for the loop"
+@runner.job(capture_logs=True)
+async def handler() -> None:
+    print("heard")
 
-    with contextlib.redirect_stdout(io.StringIO()):
-        async with runner:
-            job = await runner.submit(flood)
-            await (await runner.submit(block)).result()
-            await job.wait()
-            kept = await said(job)
-    lines = "".join(text for kind, text in kept if kind == "output").splitlines()
-    assert lines[:2] == ["line 0", "line 1"]
-    assert kept[-1] == ("log", f"{3_000 - len(lines)} lines are left out here: they came too fast")
-
-
-@virtual_time
-async def test_nothing_is_heard_after_the_end() -> None:
-    """A task that outlives its handler speaks for itself."""
-    runner = runner_with(capture_logs=True)
-    outlived: list[asyncio.Task[None]] = []
-
-    async def late() -> None:
-        await asyncio.sleep(1.0)
-        print("late")
-
-    @runner.job
-    async def handler() -> None:
-        outlived.append(asyncio.create_task(late()))
-        print("in time")
-
+async def main() -> None:
     async with runner:
         job = await runner.submit(handler)
-        other = await runner.submit(handler)
-        await asyncio.sleep(2.0)
-        assert [await said(each) for each in (job, other)] == [[("output", "in time\n")]] * 2
-    assert all(task.done() for task in outlived)
+        print([event.data["text"] async for event in job.events() if event.type == "output"])
+
+asyncio.run(main())
+"""
 
 
-@virtual_time
-async def test_a_stuck_handler_leaves_nothing_in_the_process() -> None:
-    """Its job has ended, though it goes on."""
-    before = Place().now
-    runner = runner_with(cancel_grace=1.0)
-
-    @runner.job(capture_logs=True, timeout=1.0)
-    async def deaf() -> None:
-        print("heard")
-        await swallow(3)
-
-    async with runner:
-        job = await runner.submit(deaf)
-        await job.wait()
-        assert Place().now == before
-        assert await said(job) == [("output", "heard\n")]
-
-
-@virtual_time
-async def test_the_taps_are_there_as_long_as_anybody_needs_them() -> None:
-    """And not for a runner that has nothing to do."""
-    before = Place().now
-    runner = runner_with(capture_logs=True)
-
-    @runner.job
-    async def handler(seconds: float) -> None:
-        await asyncio.sleep(seconds)
-        print("heard")
-
-    async with runner:
-        jobs = [await runner.submit(handler, {"seconds": n}) for n in (1.0, 2.0)]
-        await jobs[0].wait()
-        assert Place().now != before
-        await jobs[1].wait()
-        assert Place().now == before
-        assert [await said(job) for job in jobs] == [[("output", "heard\n")]] * 2
-
-
-@contextlib.asynccontextmanager
-async def one_that_prints(runner: JobRunner) -> AsyncIterator[JobHandle[None]]:
-    """Have a job that prints once it is let go."""
-    begun, go_on = asyncio.Event(), asyncio.Event()
-
-    @runner.job
-    async def handler() -> None:
-        begun.set()
-        await go_on.wait()
-        print("printed")
-
-    async with runner:
-        job = await runner.submit(handler)
-        await begun.wait()
-        yield job
-        go_on.set()
-        await job.wait()
-        lines = [line for line in await said(job) if "printed" in line[1]]
-        assert len(lines) <= 1
-
-
-async def test_what_others_have_put_in_front_stays_there() -> None:
-    """Who replaces `sys.stdout` meanwhile gets it back as they left it, and so do we."""
-    before, other = sys.stdout, io.StringIO()
-    async with one_that_prints(capturing()) as job:
-        tee, sys.stdout = sys.stdout, other
-    assert sys.stdout is other
-    assert other.getvalue() == "printed\n"
-    assert await said(job) == []
-    sys.stdout = tee  # as `redirect_stdout` puts back what it found
-    print("heals")
-    assert sys.stdout is before
-
-
-async def test_what_others_put_back_is_theirs() -> None:
-    """A block that began before the job and ends while it runs takes the taps with it."""
-    before, other = sys.stdout, io.StringIO()
-    sys.stdout = other
-    async with one_that_prints(capturing()):
-        sys.stdout = before
-    assert sys.stdout is before
-    assert other.getvalue() == ""
-
-
-async def test_a_stream_around_ours_is_heard_once() -> None:
-    """Progress bars put a stream of their own around what they find."""
-
-    class Around(io.StringIO):
-        def __init__(self, stream: Any) -> None:
-            super().__init__()
-            self.stream = stream
-
-        def write(self, text: str) -> int:
-            return int(self.stream.write(text))
-
-    runner = capturing()
-    before = sys.stdout
-
-    @runner.job
-    async def inner() -> None:
-        print("inner")
-
-    async with one_that_prints(runner):
-        tee = sys.stdout
-        sys.stdout = Around(tee)
-        job = await runner.submit(inner)  # its taps go around it again
-        await job.wait()
-        assert await said(job) == [("output", "inner\n")]
-        sys.stdout = tee
-    assert sys.stdout is before
-
-
-async def test_redirected_output_is_somebody_else_s() -> None:
-    """A handler that catches what it prints wants to have it."""
-    runner = capturing()
-
-    @runner.job
-    async def handler() -> str:
-        with contextlib.redirect_stdout(io.StringIO()) as text:
-            print("caught")
-        print("not caught")
-        return text.getvalue()
-
-    assert await ran(runner, handler) == [("output", "not caught\n")]
-
-
-async def test_the_stream_is_as_it_was_but_for_what_is_written() -> None:
-    """Programs ask it for its encoding, and whether it is a terminal."""
-    runner = capturing()
-    real = io.TextIOWrapper(io.BytesIO(), "utf-8")
-
-    @runner.job
-    async def handler() -> tuple[str, bool, int]:
-        sys.stdout.writelines(["a\n", "b\n"])
-        with pytest.raises(TypeError):
-            sys.stdout.write(b"bytes")  # type: ignore[arg-type]  # as a fault of somebody's
-        return sys.stdout.encoding, sys.stdout.isatty(), sys.stdout.write("c\n")
-
-    with contextlib.redirect_stdout(real):
-        async with runner:
-            job = await runner.submit(handler)
-            assert await job.result() == ("utf-8", False, 2)
-            assert await said(job) == [("output", f"{line}\n") for line in "abc"]
-
-
-async def test_a_program_without_an_output_has_none() -> None:
-    """`sys.stdout` is None where there is no console."""
-    runner = capturing()
-
-    @runner.job
-    async def handler() -> None:
-        print("nowhere")
-        mine.warning("logged")
-
-    with contextlib.redirect_stdout(None):
-        assert await ran(runner, handler) == [("log", "logged")]
-
-
-async def test_others_may_take_the_taps_out_of_the_log() -> None:
-    """A program that sets up its log anew removes all handlers; the next job puts ours back."""
-    runner = capturing()
-
-    @runner.job
-    async def resets() -> None:
-        root = logging.getLogger()
-        kept, root.handlers[:] = list(root.handlers), []
-        mine.warning("heard by nobody")
-        root.handlers[:] = [each for each in kept if type(each).__module__ != "jobrunner.capture"]
-
-    @runner.job
-    async def handler() -> None:
-        mine.warning("heard")
-
-    async with runner:
-        await (await runner.submit(resets)).result()
-        job = await runner.submit(handler)
-        assert await said(job) == [("log", "heard")]
-
-
-class Alone:
-    """Takes all handlers away from the log, as in a program that has none."""
-
-    def __enter__(self) -> None:
-        root = logging.getLogger()
-        self._kept, root.handlers[:] = list(root.handlers), []
-
-    def __exit__(self, *raised: object) -> None:
-        logging.getLogger().handlers[:] = self._kept
-
-
-async def test_a_log_that_nobody_has_set_up_still_goes_to_stderr(
-    capfd: pytest.CaptureFixture[str],
-) -> None:
-    """Python shows warnings where there is no handler; with ours there would be one."""
-    runner = capturing()
-    local = logging.getLogger("tests.capture.local")
-    local.propagate = False
-    handlers: list[logging.Handler] = []
-
-    @runner.job
-    async def handler() -> None:
-        handlers.extend(logging.getLogger().handlers)
-        mine.warning("shown")
-        mine.info("not shown")
-
-    with Alone():
-        await ran(runner, handler)
-        assert capfd.readouterr().err == "shown\n"
-        assert len(handlers) == 1
-        mine.addHandler(quiet := logging.NullHandler())
-        try:
-            assert await ran(runner, handler) == [("log", "shown")]
-        finally:
-            mine.removeHandler(quiet)
-        assert capfd.readouterr().err == ""
-
-
-async def test_warnings_that_go_to_the_log_are_kept_once() -> None:
-    """`logging.captureWarnings` turns a warning into a record."""
-    runner = capturing()
-
-    @runner.job
-    async def handler() -> None:
-        warnings.warn("once", stacklevel=1)
-        warnings.warn("of the collector", ResourceWarning, stacklevel=1)
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("always")
-        logging.captureWarnings(True)
-        try:
-            kept = await ran(runner, handler)
-        finally:
-            logging.captureWarnings(False)
-    assert [text for _, text in kept if "once" in text] == ["UserWarning: once"]
-
-
-async def test_a_warning_block_that_outlives_the_job_leaves_nothing() -> None:
-    """`catch_warnings` puts back what it found, which may have been ours."""
-    shown: list[str] = []
-
-    def show(message: Warning | str, *more: object) -> None:
-        shown.append(str(message))
-
-    with warnings.catch_warnings():
-        warnings.showwarning = show  # type: ignore[assignment]  # it takes all of them
-        block = warnings.catch_warnings()
-        async with one_that_prints(capturing()):
-            block.__enter__()
-        block.__exit__(None, None, None)
-        assert warnings.showwarning is not show
-        warnings.showwarning("heals", UserWarning, "here.py", 1)
-        assert (warnings.showwarning, shown) == (show, ["heals"])
+@pytest.mark.slow  # starts an interpreter
+def test_a_single_type_that_asks_is_enough() -> None:
+    """In a process in which nobody else has wanted to know which job is at work."""
+    done = subprocess.run([sys.executable, "-c", FRESH], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("heard\n['heard\\n']\n", "")
 
 
 @pytest.mark.slow  # starts a process

@@ -185,7 +185,8 @@ async def test_the_format_is_the_one_that_is_asked_for(accept: str, kind: str) -
     """OpenMetrics for who takes it, and never a 500 for a header that nobody understands."""
     async with scraped(new_runner()) as client:
         answer = await client.get("/metrics", headers={"accept": accept})
-    assert (answer.status_code, "Accept" in answer.headers["vary"]) == (200, True)
+    assert answer.status_code == 200
+    assert "Accept" in answer.headers["vary"].split(", ")
     assert answer.headers["content-type"].startswith(f"{kind}; charset=utf-8")
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from jobrunner import JobRunner, RetryPolicy
+from jobrunner import JobContext, JobRunner, Question, RetryPolicy
 from jobrunner.tally import BOUNDS
 from tests.runners import runner_with
 from tests.simulation.loop import virtual_time
@@ -117,12 +117,34 @@ async def test_durations_are_seconds_in_the_buckets_of_prometheus() -> None:
 
 
 @virtual_time
-async def test_a_job_that_never_began_has_no_duration() -> None:
+async def test_a_job_that_never_began_has_no_duration(caplog: pytest.LogCaptureFixture) -> None:
     """Nor has it waited for a start."""
     meters = Meters()
     async with measured(meters) as runner:
         await (await runner.submit("work", delay=60.0)).cancel()
     assert not {"jobrunner.job.duration", "jobrunner.queue.wait"} & meters.collect().keys()
+    assert caplog.messages == []
+
+
+@virtual_time
+async def test_an_answer_is_no_second_start() -> None:
+    """Who waits for a person goes on with the attempt that it has."""
+    meters, asked = Meters(), asyncio.Event()
+    runner = measured(meters)
+
+    @runner.job
+    async def ask(ctx: JobContext) -> bool:
+        def notify(question: Question) -> None:
+            asked.set()
+
+        return bool(await ctx.ask("Go?", schema=bool, notify=notify))
+
+    async with runner:
+        job = await runner.submit(ask)
+        await asked.wait()
+        await runner.answer(job.id, None, True)
+        await job.wait()
+    assert meters.values()["jobrunner.queue.wait", "ask"] == 1
 
 
 def test_a_runner_that_is_gone_is_not_kept_by_its_instruments() -> None:

@@ -1,4 +1,4 @@
-"""Spans: the submitter's trace goes on in the job, and each span that begins ends."""
+"""Spans: the submitter's trace goes on in the job."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
@@ -8,86 +8,27 @@ from typing import Any
 import httpx2
 import pytest
 
-from jobrunner import InvalidOption, JobContext, JobRunner, Question, RetryPolicy
+from jobrunner import InvalidOption, JobContext, JobRunner
 from jobrunner.web import create_app
 from tests.receiving import Receiver
-from tests.runners import runner_with, swallow
+from tests.runners import runner_with
 from tests.simulation.loop import EPOCH, virtual_time
 
 pytest.importorskip("opentelemetry.sdk", reason="the SDK of OpenTelemetry is not installed")
 
 from opentelemetry import baggage, context, trace
-from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor, TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
-from opentelemetry.trace import NoOpTracerProvider, SpanKind, StatusCode
+from opentelemetry.trace import (
+    NoOpTracerProvider,
+    SpanKind,
+    StatusCode,
+)
 
 from jobrunner.telemetry import instrument
+from tests.spans import Spans, ids, links, parent, traced
 
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
-
-
-class Spans(SpanProcessor):
-    """Keeps what began and what has ended."""
-
-    def __init__(self) -> None:
-        self.begun: list[Span] = []
-        self.ended: list[ReadableSpan] = []
-        self.provider = TracerProvider()
-        self.provider.add_span_processor(self)
-        self.tracer = self.provider.get_tracer("tests")
-
-    def on_start(self, span: Span, parent_context: Any = None) -> None:
-        self.begun.append(span)
-
-    def on_end(self, span: ReadableSpan) -> None:
-        self.ended.append(span)
-
-    def named(self, name: str) -> list[ReadableSpan]:
-        return [span for span in self.ended if span.name == name]
-
-    def one(self, name: str) -> ReadableSpan:
-        (span,) = self.named(name)
-        return span
-
-    @property
-    def open(self) -> list[str]:
-        return [span.name for span in self.begun if span.end_time is None]
-
-
-def traced(spans: Spans, **options: Any) -> JobRunner:
-    """Return a runner that is traced, in virtual time."""
-    runner = runner_with(cancel_grace=1.0, shutdown_timeout=0.0, **options)
-    instrument(runner, tracer_provider=spans.provider)
-
-    @runner.job
-    async def work(seconds: float = 0.0) -> None:
-        await asyncio.sleep(seconds)
-
-    @runner.job(retry=RetryPolicy(max_attempts=2, base=0.0))
-    async def fail() -> None:
-        raise ValueError("no such file")
-
-    @runner.job(timeout=1.0)
-    async def deaf() -> None:
-        await swallow(3)
-
-    return runner
-
-
-def ids(span: ReadableSpan) -> tuple[int, int]:
-    made = span.get_span_context()
-    assert made is not None
-    return made.trace_id, made.span_id
-
-
-def parent(span: ReadableSpan) -> tuple[int, int] | None:
-    return None if span.parent is None else (span.parent.trace_id, span.parent.span_id)
-
-
-def links(span: ReadableSpan) -> list[tuple[int, int]]:
-    return [(link.context.trace_id, link.context.span_id) for link in span.links]
 
 
 @virtual_time
@@ -142,150 +83,6 @@ async def test_a_span_says_what_job_it_is_of_and_when_it_was() -> None:
         "send",
         False,
     )
-
-
-@virtual_time
-async def test_each_attempt_has_a_span_with_its_error_and_leads_to_the_one_before() -> None:
-    """Why it was tried again stands where it was."""
-    spans = Spans()
-    async with traced(spans) as runner:
-        await (await runner.submit("fail")).wait()
-    first, second = spans.named("process fail")
-    submit = ids(spans.one("submit fail"))
-    assert (links(first), links(second)) == ([submit], [submit, ids(first)])
-    assert parent(first) == parent(second) == submit
-    for span, status in (first, "retrying"), (second, "failed"):
-        assert (span.status.status_code, span.status.description) == (
-            StatusCode.ERROR, "no such file"
-        )  # fmt: skip
-        (event,) = span.events
-        said = dict(event.attributes or {})
-        assert "ValueError" in str(said.pop("exception.stacktrace"))
-        assert (event.name, said) == (
-            "exception", {"exception.type": "ValueError", "exception.message": "no such file"}
-        )  # fmt: skip
-        assert span.attributes is not None
-        assert span.attributes["error.type"] == "ValueError"
-        assert span.attributes["jobrunner.job.status"] == status
-
-
-async def end_by(how: str, runner: JobRunner) -> None:
-    """Bring a job to an end of some kind."""
-    if how == "stuck":
-        await (await runner.submit("deaf")).wait()
-    elif how == "expired":
-        runner.pause()
-        await (await runner.submit("work", expires=1.0)).wait()
-    elif how == "retrying":
-        runner.pause()
-    else:
-        options: Any = {"timeout": {"timeout": 1.0}, "deadline": {"deadline": 1.0}}.get(how, {})
-        job = await runner.submit("work", {"seconds": 60.0}, **options)
-        await asyncio.sleep(0.5)
-        if how == "cancelled":
-            await job.cancel("enough")
-        if how != "shutdown":
-            await job.wait()
-
-
-@pytest.mark.parametrize(
-    "how, kind, status",
-    [
-        ("stuck", "timeout", "failed"),
-        ("timeout", "timeout", "failed"),
-        ("deadline", "deadline", "failed"),
-        ("cancelled", None, "cancelled"),
-        ("shutdown", None, "pending"),
-        ("expired", None, None),
-    ],
-)
-@virtual_time
-async def test_no_span_is_left_open_however_a_job_ends(
-    how: str, kind: str | None, status: str | None
-) -> None:
-    """One that never ends is never exported, and just the worst jobs would be missing."""
-    spans = Spans()
-    async with traced(spans) as runner:
-        await end_by(how, runner)
-    assert spans.open == []
-    assert len(spans.ended) == len(spans.begun) == (1 if status is None else 2)
-    found = dict(spans.ended[-1].attributes or {})
-    assert (found.get("error.type"), found.get("jobrunner.job.status")) == (kind, status)
-    wrong = StatusCode.ERROR if kind is not None else StatusCode.UNSET
-    assert spans.ended[-1].status.status_code is wrong
-    if how == "cancelled":
-        assert found["jobrunner.job.cancel_reason"] == "user"
-
-
-@virtual_time
-async def test_an_interrupted_attempt_doesn_t_tell_the_error_of_the_one_before() -> None:
-    """It was given back, and nothing was wrong with it."""
-    spans = Spans()
-    runner = traced(spans)
-    tries = []
-
-    @runner.job(retry=RetryPolicy(max_attempts=2, base=0.0))
-    async def second_waits() -> None:
-        tries.append(1)
-        if len(tries) == 1:
-            raise OSError("first")
-        await asyncio.sleep(60.0)
-
-    async with runner:
-        await runner.submit(second_waits)
-        await asyncio.sleep(1.0)
-    first, second = spans.named("process second_waits")
-    assert (first.status.status_code, second.status.status_code) == (
-        StatusCode.ERROR, StatusCode.UNSET
-    )  # fmt: skip
-    assert "error.type" not in (second.attributes or {})
-
-
-@virtual_time
-async def test_an_error_while_a_job_is_cancelled_is_told_but_is_none_of_the_job() -> None:
-    """Somebody wanted it to end; what its cleanup raised is worth knowing all the same."""
-    spans = Spans()
-    runner = traced(spans)
-
-    @runner.job
-    async def messy() -> None:
-        try:
-            await asyncio.sleep(60.0)
-        finally:
-            raise OSError("cleanup")
-
-    async with runner:
-        job = await runner.submit(messy)
-        await asyncio.sleep(1.0)
-        await job.cancel()
-        await job.wait()
-    span = spans.one("process messy")
-    assert [event.name for event in span.events] == ["exception"]
-    assert span.status.status_code is StatusCode.UNSET
-
-
-@virtual_time
-async def test_waiting_for_a_person_is_within_the_attempt() -> None:
-    """One attempt, one span; when it asked and was answered stands in it."""
-    spans = Spans()
-    runner = traced(spans)
-    asked = asyncio.Event()
-
-    @runner.job
-    async def ask(ctx: JobContext) -> bool:
-        def notify(question: Question) -> None:
-            asked.set()
-
-        return bool(await ctx.ask("Go?", schema=bool, notify=notify))
-
-    async with runner:
-        job = await runner.submit(ask)
-        await asked.wait()
-        await runner.answer(job.id, None, True)
-        await job.wait()
-    span = spans.one("process ask")
-    assert [event.name for event in span.events] == ["job asks", "job was answered"]
-    assert spans.open == []
 
 
 @virtual_time
@@ -443,7 +240,7 @@ async def test_baggage_goes_on_into_the_handler() -> None:
 
 
 @virtual_time
-async def test_without_an_sdk_nothing_changes() -> None:
+async def test_without_an_sdk_nothing_changes(caplog: pytest.LogCaptureFixture) -> None:
     """A program may be instrumented and have nowhere to send it to."""
     runner = runner_with()
     instrument(runner, tracer_provider=NoOpTracerProvider())
@@ -453,32 +250,10 @@ async def test_without_an_sdk_nothing_changes() -> None:
         return 1
 
     async with runner:
-        job = await runner.submit(work, traceparent=TRACE)
-        assert await job.result() == 1
-    assert runner.record(job.id).traceparent == TRACE
-
-
-class Hostile(SpanProcessor):
-    """Raises whatever is done."""
-
-    def on_start(self, span: Span, parent_context: Any = None) -> None:
-        raise RuntimeError("start")
-
-    def on_end(self, span: ReadableSpan) -> None:
-        raise RuntimeError("end")
-
-
-@virtual_time
-async def test_a_processor_that_raises_harms_no_job(caplog: pytest.LogCaptureFixture) -> None:
-    """Who looks on has no say; the log says what is wrong."""
-    spans = Spans()
-    runner = traced(spans)
-    spans.provider.add_span_processor(Hostile())
-    async with runner:
-        job = await runner.submit("work")
-        view = await job.wait()
-    assert (view.status, runner.stats().faults) == ("completed", 0)
-    assert f"job {job.id} (work) can't be watched" in caplog.text
+        job, other = await runner.submit(work, traceparent=TRACE), await runner.submit(work)
+        assert [await each.result() for each in (job, other)] == [1, 1]
+    traces = [runner.record(each.id).traceparent for each in (job, other)]
+    assert (traces, caplog.messages) == ([TRACE, None], [])
 
 
 @virtual_time
@@ -509,20 +284,3 @@ def test_a_runner_is_instrumented_once() -> None:
     instrument(runner, tracer_provider=Spans().provider)
     with pytest.raises(InvalidOption, match="is instrumented already"):
         instrument(runner)
-
-
-async def test_an_exporter_gets_what_it_needs() -> None:
-    """Exporters read attributes and events that nothing before them has looked at."""
-    exporter, provider = InMemorySpanExporter(), TracerProvider()
-    provider.add_span_processor(SimpleSpanProcessor(exporter))
-    runner = JobRunner()
-    instrument(runner, tracer_provider=provider)
-
-    @runner.job
-    async def fail() -> None:
-        raise ValueError("no")
-
-    async with runner:
-        await (await runner.submit(fail)).wait()
-    assert [span.name for span in exporter.get_finished_spans()] == ["submit fail", "process fail"]
-    assert all(span.to_json() for span in exporter.get_finished_spans())
