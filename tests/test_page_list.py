@@ -2,6 +2,9 @@
 
 import asyncio
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -161,3 +164,15 @@ async def test_a_strange_text_stays_in_its_cell(value: str) -> None:
     assert wide == 1280
     assert "\u202e" not in text
     assert text.startswith("name=") or text == "(large params)"
+
+
+def test_the_benchmark_of_the_page_measures_each_use() -> None:
+    """What the README says of its frames can be measured again by anybody."""
+    command = [sys.executable, "-m", "tests.benchmarks.page", "--jobs", "200", "--seconds", "0.2"]
+    pytest.importorskip("playwright", reason="playwright isn't installed")
+    root = Path(__file__).parent.parent
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=60)
+    lines = done.stdout.splitlines()[3:]
+    assert [line[:28].strip() for line in lines] == [
+        "the list", "narrowed down by a text", "while it is scrolled", "a job that goes on",
+    ], done.stderr  # fmt: skip

@@ -14,6 +14,8 @@ export class Grid {
     this.rows = [];
     this.pool = [];
     this.chosen = null;
+    this.top = 0;
+    this.tall = 0;
     this.onOpen = onOpen;
     this.body = h("div.rows", { role: "rowgroup" });
     const heads = ["Status", "Type", "Job", "Progress", "Took", "Age"];
@@ -21,10 +23,18 @@ export class Grid {
       heads.map((text) => h(`span.cell.c-${text.toLowerCase()}`, { role: "columnheader" }, text)));
     this.element = h("div.grid", {
       role: "grid", "aria-label": "Jobs, newest first", tabindex: 0, "aria-readonly": "true",
-      onscroll: () => this.draw(), onkeydown: (event) => this.key(event),
+      onscroll: () => this.scrolled(), onkeydown: (event) => this.key(event),
     }, h("div.heads", { role: "rowgroup" }, this.head), this.body);
-    new ResizeObserver(() => this.draw()).observe(this.element);
+    new ResizeObserver(() => {
+      this.tall = this.element.clientHeight;
+      this.draw();
+    }).observe(this.element);
     narrow.addEventListener("change", () => this.draw());
+  }
+
+  scrolled() {
+    this.top = this.element.scrollTop;
+    this.draw();
   }
 
   get height() {
@@ -33,32 +43,63 @@ export class Grid {
 
   /** Show these rows, newest first; who has scrolled down stays at the row that they look at. */
   show(rows) {
-    const top = this.element.scrollTop;
-    const held = top > 2 ? this.rows[Math.floor(top / this.height)] : undefined;
-    const rest = top % this.height;
-    const old = held === undefined ? -1 : this.rows.indexOf(held);
+    const place = Math.floor(this.top / this.height);
+    const held = this.top > 2 ? this.rows[place] : undefined;
     this.rows = rows;
     mark(this.element, "aria-rowcount", rows.length + 1);
     const height = `${rows.length * this.height}px`;
     if (this.body.style.height !== height) this.body.style.height = height;
-    if (held !== undefined && rows[old] !== held) {
-      const place = rows.indexOf(held);
-      if (place >= 0) this.element.scrollTop = place * this.height + rest;
+    if (held !== undefined && rows[place] !== held) {
+      const now = rows.indexOf(held);
+      if (now >= 0) this.scroll(now * this.height + (this.top % this.height));
     }
     this.draw();
   }
 
+  /** Scroll; what the browser knows of it is asked for only when it tells, since asking is slow. */
+  scroll(top) {
+    this.element.scrollTop = top;
+    this.top = Math.max(0, Math.min(top, this.rows.length * this.height));
+  }
+
   draw() {
-    const { scrollTop, clientHeight } = this.element;
-    const first = Math.max(0, Math.floor(scrollTop / this.height) - EXTRA);
-    const count = Math.ceil(clientHeight / this.height) + 2 * EXTRA;
-    const end = Math.min(this.rows.length, first + count);
-    while (this.pool.length < end - first) this.pool.push(new Row(this));
-    this.pool.forEach((row, i) => {
-      if (first + i < end) row.fill(this.rows[first + i], first + i);
-      else row.hide();
-    });
+    const first = Math.max(0, Math.floor(this.top / this.height) - EXTRA);
+    const count = Math.ceil(this.tall / this.height) + 2 * EXTRA;
+    const wanted = this.rows.slice(first, first + count);
+    const lines = this.assign(wanted);
+    this.arrange(lines);
+    lines.forEach((line, i) => line.fill(wanted[i], first + i));
     mark(this.element, "aria-activedescendant", this.activeId());
+  }
+
+  /** Return a line for each job: the one that it has, or one that no other needs any more. */
+  assign(wanted) {
+    const known = new Map(this.pool.map((line) => [line.job, line]));
+    const keep = new Set(wanted);
+    this.free = this.pool.filter((line) => line.job === null || !keep.has(line.job));
+    this.moved = new Set(this.free.map((line) => line.element));
+    const lines = wanted.map((job) => known.get(job) ?? this.free.pop() ?? this.line());
+    for (const line of this.free) line.hide();
+    return lines;
+  }
+
+  line() {
+    const made = new Row(this);
+    this.pool.push(made);
+    this.moved.add(made.element);
+    return made;
+  }
+
+  /** Have the lines in the document in the order in which they are seen, moving few of them. */
+  arrange(lines) {
+    let place = this.body.firstChild;
+    for (const { element } of lines) {
+      while (place !== null && place !== element && this.moved.has(place)) {
+        place = place.nextSibling;
+      }
+      if (place === element) place = place.nextSibling;
+      else this.body.insertBefore(element, place);
+    }
   }
 
   activeId() {
@@ -72,16 +113,15 @@ export class Grid {
     const now = this.rows.indexOf(this.chosen);
     const next = now < 0 ? 0 : Math.max(0, Math.min(this.rows.length - 1, now + by));
     this.chosen = this.rows[next];
-    const { scrollTop, clientHeight } = this.element;
     const top = next * this.height;
-    const room = clientHeight - this.head.offsetHeight - this.height;
-    if (top < scrollTop) this.element.scrollTop = top;
-    else if (top > scrollTop + room) this.element.scrollTop = top - room;
+    const room = this.tall - this.head.offsetHeight - this.height;
+    if (top < this.top) this.scroll(top);
+    else if (top > this.top + room) this.scroll(top - room);
     this.draw();
   }
 
   key(event) {
-    const page = Math.max(1, Math.floor(this.element.clientHeight / this.height) - 2);
+    const page = Math.max(1, Math.floor(this.tall / this.height) - 2);
     const moves = { ArrowDown: 1, ArrowUp: -1, PageDown: page, PageUp: -page,
       Home: -this.rows.length, End: this.rows.length };
     if (event.key in moves) {
@@ -120,7 +160,6 @@ class Row {
     h("span.cell.c-progress", { role: "gridcell" }, this.bar, " ", this.step),
     this.took,
     h("span.cell.c-age", { role: "gridcell" }, this.age));
-    grid.body.append(this.element);
   }
 
   click(event) {

@@ -88,7 +88,7 @@ class App {
     if (turn !== this.turn) return;
     if (this.main.firstChild !== element) fill(this.main, element);
     if (this.view === this.list && !same) {
-      this.list.grid.element.scrollTop = this.head ? 0 : this.scroll;
+      this.list.grid.scroll(this.head ? 0 : this.scroll);
     }
     for (const link of document.querySelectorAll("nav a")) {
       const here = link.dataset.name === (name === "jobs" ? "" : name);
@@ -99,7 +99,7 @@ class App {
   }
 
   leave() {
-    if (this.view === this.list && !this.head) this.scroll = this.list.grid.element.scrollTop;
+    if (this.view === this.list && !this.head) this.scroll = this.list.grid.top;
     this.view.leave();
     this.head?.leave();
     this.head = undefined;

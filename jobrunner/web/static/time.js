@@ -52,9 +52,10 @@ function rough(ms) {
   return `${Math.floor(seconds / 86_400)} d`;
 }
 
+const written = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "long" });
+
 /** Return a time as it is written here, with date and zone. */
-export const absolute = (ms) =>
-  new Date(ms).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "long" });
+export const absolute = (ms) => written.format(ms);
 
 /** Return the time of day with milliseconds. */
 export function clock(ms) {
