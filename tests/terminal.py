@@ -1,5 +1,6 @@
 """Commands in this process, against a server in a thread of its own."""
 
+import asyncio
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -92,10 +93,11 @@ class Terminal(NamedTuple):
     def asking(self, *schemas: str, prompt: str = "Well?") -> str:
         """Return the id of a job that asks."""
         job_id = self.submit("ask", schemas=list(schemas), prompt=prompt)
-        self.portal.call(lambda: self._asked(job_id, len(schemas)))
+        self.portal.call(self.asked, job_id, len(schemas))
         return job_id
 
-    async def _asked(self, job_id: str, count: int) -> None:
+    async def asked(self, job_id: str, count: int) -> None:
+        """Wait until a job has asked that many questions."""
         async for event in self.bench.runner.handle(job_id).events():
             if event.type == "question":
                 count -= 1
@@ -127,6 +129,13 @@ def _add_types(runner: JobRunner) -> None:
     async def ask(ctx: JobContext, schemas: list[str], prompt: str = "Well?") -> list[Any]:
         """Ask one question after the other."""
         return [await ctx.ask(prompt, schema=SCHEMAS[name]) for name in schemas]
+
+    @runner.job
+    async def ask_both(ctx: JobContext) -> list[bool]:
+        """Ask two questions at once."""
+        async with asyncio.TaskGroup() as group:
+            both = [group.create_task(ctx.ask(text, schema=bool)) for text in ("One?", "Two?")]
+        return [task.result() for task in both]
 
     @runner.job
     async def typed(

@@ -157,6 +157,19 @@ def test_bars_and_tables_fit_the_window(served: Terminal, columns: int) -> None:
     served.open(f"narrow {columns}")
 
 
+def test_a_long_list_has_one_heading(served: Terminal) -> None:
+    """It is printed page by page, and begins at once; its columns stay where they are."""
+    params = [{"key": f"{n}"} for n in range(405)]
+    runner = served.bench.runner
+    served.portal.call(lambda: runner.submit_batch("steps", params, delay=3_600.0))
+    with at(served, "list", "--all", "--type", "steps", columns=120) as screen:
+        assert screen.ended() == 0
+    heading, *rows = screen.plain.splitlines()
+    assert heading.split() == ["ID", "TYPE", "STATUS", "AT", "AGE"]
+    assert len(rows) >= 405 and all(row.startswith("job_") for row in rows)
+    assert {row.index("steps") for row in rows} == {heading.index("TYPE")}
+
+
 def test_a_window_may_be_resized(served: Terminal) -> None:
     """Smaller and larger, while bars move."""
     job_id = served.held("resize", ["begun"])

@@ -4,6 +4,7 @@ import asyncio
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import aclosing, contextmanager
+from itertools import islice
 from typing import Annotated, Any
 
 import typer
@@ -20,7 +21,7 @@ from .completing import complete_type
 from .exits import INTERRUPTED, told
 from .output import console, print_json, print_rows
 from .remote import AsJson, Token, Url, client, watching_client
-from .tables import job_rows, job_table
+from .tables import job_rows, job_table, type_width
 from .watching import run_to_end
 
 PAGE = 200
@@ -78,8 +79,18 @@ def _print(jobs: Iterator[JobView], out: Console, as_json: bool) -> None:
     elif not out.is_terminal:
         print_rows(job_rows(jobs))
     else:
-        found = list(jobs)
-        out.print(job_table(found, out) if found else Text("no jobs", style="dim"))
+        _print_tables(jobs, out)
+
+
+def _print_tables(jobs: Iterator[JobView], out: Console) -> None:
+    """Print a table a page, under one heading: one of 10,000 rows would take seconds to begin."""
+    page = list(islice(jobs, PAGE))
+    if not page:
+        out.print(Text("no jobs", style="dim"))
+    longest, heading = type_width(page), True
+    while page:
+        out.print(job_table(page, out, types=longest, heading=heading))
+        page, heading = list(islice(jobs, PAGE)), False
 
 
 async def _watch(client: JobClient, filters: dict[str, Any], limit: int, as_json: bool) -> None:

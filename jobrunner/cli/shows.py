@@ -15,6 +15,8 @@ from .stripping import one_line
 from .transcript import Transcript, missed
 from .wording import failure, seconds
 
+SHORT = 300
+"""Characters of a result on the line that says that there is one; `show` has all of it."""
 TENTH = 10
 """Percent after which progress is worth a line in a log of a build."""
 
@@ -158,7 +160,7 @@ def ended(event: Event) -> str:
     if data.get("error"):
         return f"failed: {failure(ErrorView.model_validate(data['error']))}"
     if data["status"] == JobStatus.COMPLETED:
-        return f"completed: {one_line(compact(data.get('result')))}"
+        return f"completed: {one_line(compact(data.get('result')), SHORT)}"
     return str(data["status"])
 
 

@@ -1,6 +1,6 @@
 """Jobs, job types and numbers as tables, for terminals of any width."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -32,18 +32,32 @@ def job_rows(jobs: Iterable[JobView]) -> Iterator[list[str]]:
         yield [job.job_id, *words]
 
 
-def job_table(jobs: Iterable[JobView], out: Console) -> Table:
-    """Return the jobs as a table; a narrow one has what the ids need, and the status."""
+def type_width(jobs: Iterable[JobView]) -> int:
+    """Return the columns that the jobs' types need, within bounds."""
+    return min(20, max((len(job.type) for job in jobs), default=0))
+
+
+def job_table(
+    jobs: Sequence[JobView], out: Console, *, types: int | None = None, heading: bool = True
+) -> Table:
+    """Return the jobs as a table; a narrow one has what the ids need, and the status.
+
+    Args:
+        types: Columns for the types; what these jobs need if not given.
+        heading: Whether it has one: the first of several tables.
+    """
     wide = out.width >= NARROW
-    table = Table(box=None, pad_edge=False, header_style="bold", expand=wide)
+    types = max(4, type_width(jobs) if types is None else types)
+    table = Table(box=None, pad_edge=False, header_style="bold", expand=wide, show_header=heading)
     ids = {"no_wrap": True, "overflow": "fold", "min_width": 36 if out.width > 56 else 0}
     table.add_column("ID", **ids)  # type: ignore[arg-type]  # by name
     clip: Any = "ellipsis" if unicode(out) else "crop"
-    table.add_column("TYPE", no_wrap=True, overflow=clip, max_width=20 if wide else 12)
-    table.add_column("STATUS", no_wrap=True, overflow=clip)
+    types = types if wide else min(types, 12)
+    table.add_column("TYPE", no_wrap=True, overflow=clip, min_width=types, max_width=types)
+    table.add_column("STATUS", no_wrap=True, overflow=clip, min_width=9 if wide else 0)
     if wide:
-        table.add_column("AT", justify="right", no_wrap=True)
-        table.add_column("AGE", justify="right", no_wrap=True)
+        table.add_column("AT", justify="right", no_wrap=True, min_width=5)
+        table.add_column("AGE", justify="right", no_wrap=True, min_width=4)
         table.add_column("", no_wrap=True, overflow=clip, ratio=1)
     for job in jobs:
         cells = [Text(job.job_id), Text(one_line(job.type)), status(job)]
