@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from tempfile import TemporaryDirectory
 from typing import Annotated, Any, Literal, NamedTuple
 
 from anyio.from_thread import BlockingPortal, start_blocking_portal
@@ -52,9 +53,11 @@ SCHEMAS: dict[str, Any] = {
     "approval": Approval,
     "choice": Literal["eu", "us", 3],
     "bool": bool,
+    "hostile": Literal["ok", "\x1b]0;pwned\x07\x9b2Jno"],
     "int": int,
     "text": str,
     "list": list[int],
+    "maybe text": str | None,
     "maybe": float | None,
 }
 
@@ -64,11 +67,13 @@ class Terminal(NamedTuple):
 
     portal: BlockingPortal
     bench: Bench
+    runtime: str
+    """A runtime folder in which there is no server."""
 
     def __call__(self, *arguments: str, stdin: str = "", **environment: str | None) -> Ended:
         """Run a command to its end."""
         env = {"COLUMNS": "200", "JOBRUNNER_URL": self.bench.url, "NO_COLOR": None,
-               "JOBRUNNER_TOKEN": self.bench.token, "XDG_RUNTIME_DIR": "/none"}  # fmt: skip
+               "JOBRUNNER_TOKEN": self.bench.token, "XDG_RUNTIME_DIR": self.runtime}  # fmt: skip
         result = CliRunner(env=env | environment).invoke(app, arguments, input=stdin)
         if result.exception is not None and not isinstance(result.exception, SystemExit):
             raise result.exception
@@ -119,9 +124,10 @@ def terminal() -> Iterator[Terminal]:
     with (
         start_blocking_portal() as portal,
         portal.wrap_async_context_manager(bench(workers=50)) as served,
+        TemporaryDirectory() as runtime,
     ):
         _add_types(served.runner)
-        yield Terminal(portal, served)
+        yield Terminal(portal, served, runtime)
 
 
 def _add_types(runner: JobRunner) -> None:

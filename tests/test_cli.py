@@ -1,5 +1,6 @@
 """The command line, as a shell sees it: output, exit codes, signals."""
 
+import json
 import logging
 import os
 import signal
@@ -225,6 +226,62 @@ def test_serve_says_when_the_port_is_taken(here: Path) -> None:
         port = taken.getsockname()[1]
         code, output = inside("serve", "served_by_test:runner", "--port", str(port))
     assert (code, f"can't bind 127.0.0.1 port {port}" in output) == (2, True)
+
+
+TYPED = """
+from jobrunner import JobRunner
+runner = JobRunner()
+
+
+@runner.job
+async def add(a: int, b: int) -> int:
+    \"\"\"Add two numbers.\"\"\"
+    return a + b
+"""
+
+
+@pytest.mark.parametrize(
+    ("options", "first"),
+    [
+        (["--json"], {"type": "function"}),
+        (["--format", "openai-responses"], {"type": "function", "name": "add_background"}),
+        (["--format", "anthropic"], {"name": "add_background"}),
+        (["--format", "mcp"], {"name": "add_background"}),
+    ],
+)
+def test_tools_are_printed_for_an_api(
+    here: Path, options: list[str], first: dict[str, str]
+) -> None:
+    """What goes into the request to a model, without a program around it."""
+    (here / "served_by_test.py").write_text(TYPED)
+    code, output = inside("tools", "served_by_test:runner", *options)
+    assert code == 0
+    assert json.loads(output)[0].items() >= first.items()
+
+
+def test_tools_are_listed_for_people(here: Path) -> None:
+    """A line each; a format that there isn't is named with those that there are."""
+    (here / "served_by_test.py").write_text(TYPED)
+    code, output = inside("tools", "served_by_test:runner")
+    assert (code, output.splitlines()[0].split("\t")[0]) == (0, "add_background")
+    code, output = inside("tools", "served_by_test:runner", "--format", "yaml")
+    assert (code, "'anthropic'" in output or "anthropic" in output) == (2, True)
+
+
+@pytest.mark.slow  # a server in a process of its own
+def test_serve_says_where_it_is_as_json(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A script that starts one on a free port needs its URL and its token."""
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(here))
+    monkeypatch.delenv("JOBRUNNER_URL", raising=False)
+    with started("serve", "served_by_test:runner", "--port", "0", "--json", cwd=here) as p:
+        said = json.loads(line(p))
+        stats = cli("stats", "--json")
+        p.terminate()
+        p.wait(30)
+    assert said["login_url"] == f"{said['url']}/?token={said['token']}"
+    assert (said["pid"], said["mcp_url"]) == (p.pid, None)
+    assert (stats.returncode, json.loads(stats.stdout)["state"]) == (0, "running")
+    assert list((here / "jobrunner").iterdir()) == []
 
 
 @pytest.mark.slow

@@ -28,6 +28,7 @@ def served() -> Iterator[Terminal]:
         ("text", ["42"], "42"),
         ("text", ["größer"], "größer"),
         ("text", [""], ""),
+        ("maybe text", ["null"], "null"),
         ("list", ["[1, 2]"], [1, 2]),
         ("maybe", ["null"], None),
         ("maybe", ["1.5"], 1.5),

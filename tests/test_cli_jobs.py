@@ -353,6 +353,14 @@ def test_what_the_state_forbids_is_told_apart_from_what_is_unknown(served: Termi
     served.open("state")
 
 
+def test_a_result_that_is_waited_for_drives_no_terminal(served: Terminal) -> None:
+    """It is printed as it is; as JSON it is whole."""
+    text = served("submit", "hostile", "--wait")
+    value = served("submit", "echo", f"value={json.dumps([HOSTILE])}", "--wait")
+    assert text.out == f"{HARMLESS}\n"
+    assert HARMLESS in value.out and not CONTROLS.search(value.out)
+
+
 @pytest.mark.parametrize("given", ["show", "list", "logs", "watch", "types", "stats", "retry"])
 def test_what_a_job_says_drives_no_terminal(served: Terminal, given: str) -> None:
     """Title, clipboard, cursor, links, direction: in messages, errors and results, too."""

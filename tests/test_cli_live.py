@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.ptys import PATIENCE, Pty, in_terminal
-from tests.terminal import Terminal, terminal
+from tests.terminal import HARMLESS, HOSTILE, Terminal, terminal
 
 pytestmark = pytest.mark.slow  # each command is a process with a terminal
 SHOW_CURSOR = "\x1b[?25h"
@@ -224,14 +224,15 @@ def test_a_watched_list_in_a_pipe_has_a_line_for_each_change(served: Terminal) -
 
 
 @pytest.mark.parametrize(
-    "arguments", [["list", "--all"], ["list", "--all", "--json"], ["show"], ["logs"]]
+    "arguments",
+    [["list", "--all"], ["list", "--all", "--json"], ["show"], ["logs"], ["watch"]],
 )
 def test_a_reader_that_leaves_is_no_error(served: Terminal, arguments: list[str]) -> None:
     """`| head -1`: 141 as shells have it, and no traceback."""
     job_id = served.finished("say", texts=["x" * 10_000 + "\n"] * 20)
     for _ in range(3):
         served.finished("echo", value="y" * 100_000)
-    given = [*arguments, job_id] if arguments[0] in ("show", "logs") else arguments
+    given = arguments if arguments[0] == "list" else [*arguments, job_id]
     with piped(served, *given) as running:
         assert running.stdout is not None and running.stderr is not None
         running.stdout.close()
@@ -273,6 +274,17 @@ def test_an_object_is_asked_for_field_by_field(served: Terminal) -> None:
         {"approved": True, "where": "production", "tags": ["a"], "times": 3,
          "secret": "**********"}
     ]  # fmt: skip
+
+
+def test_a_hostile_question_drives_no_terminal(served: Terminal) -> None:
+    """Its prompt and its choices are the job's words, too."""
+    job_id = served.asking("hostile", prompt=HOSTILE)
+    with at(served, "answer", job_id) as screen:
+        screen.until("answer: ")
+        screen.type("1\r")
+        assert screen.ended() == 0
+    assert not re.search(r"\x1b|\x07|[\x7f-\x9f\u202e]", screen.said)
+    assert HARMLESS in screen.said and "2) no" in screen.said
 
 
 def test_what_the_server_refuses_is_asked_for_again(served: Terminal) -> None:

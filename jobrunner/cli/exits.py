@@ -1,11 +1,10 @@
 """Exit codes, and errors as one line that says what is wrong and what to do."""
 
-import os
 import signal
 import sys
 from collections.abc import Callable
 from functools import wraps
-from typing import IO, NoReturn, ParamSpec
+from typing import NoReturn, ParamSpec
 
 import typer
 
@@ -71,10 +70,11 @@ def steady(function: Callable[P, None]) -> Callable[P, None]:
             if callable(change := getattr(out, "reconfigure", None)):
                 change(errors="replace")  # a terminal that can't show a character isn't fatal
         try:
-            function(*args, **kwargs)
-            sys.stdout.flush()
+            try:
+                function(*args, **kwargs)
+            finally:
+                sys.stdout.flush()  # here, where somebody sees that it fails
         except BrokenPipeError:
-            _give_up(sys.stdout)
             raise typer.Exit(BROKEN_PIPE) from None
 
     return command
@@ -104,13 +104,3 @@ def refuse(message: str, code: int) -> NoReturn:
     """Say on stderr what is wrong, and end."""
     complain(message)
     raise typer.Exit(code)
-
-
-def _give_up(out: IO[str]) -> None:
-    """Nobody reads any more: what is still to be flushed goes nowhere, and raises nothing."""
-    try:
-        descriptor = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(descriptor, out.fileno())
-        os.close(descriptor)
-    except (OSError, ValueError):  # it is no file
-        pass

@@ -7,7 +7,7 @@ import logging
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -27,7 +27,6 @@ ToolsFile = Annotated[
     Path | None, typer.Option(help="A tools file, gantz.yaml: a job type of each tool.")
 ]
 Workers = Annotated[int | None, typer.Option(help="Jobs at once; the runner's own.")]
-ToolFormat = Literal["openai-chat", "openai-responses", "anthropic", "mcp"]
 
 
 @app.command(rich_help_panel=RUNNING)
@@ -152,7 +151,10 @@ def tools(
     target: Target = None,
     tools: ToolsFile = None,
     format: Annotated[
-        ToolFormat | None, typer.Option(help="Print them as JSON, as this API takes them.")
+        str | None,
+        typer.Option(
+            help="Print them as JSON for this API: openai-chat, openai-responses, anthropic or mcp."
+        ),
     ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="The same as `--format openai-chat`.")
@@ -161,7 +163,11 @@ def tools(
     """Show what a runner or a tools file offers to models: its job types as tools."""
     runner, _ = _runner(target, tools)
     if format is not None or as_json:
-        print_json(runner.tools(format or "openai-chat"))
+        wanted: Any = format or "openai-chat"  # one that isn't known is refused there
+        try:
+            print_json(runner.tools(wanted))
+        except InvalidOption as error:
+            raise _refused(str(error)) from None
         return
     for tool in runner.toolbox().all():
         print(f"{tool.name}\t{one_line(tool.description, 120)}")
