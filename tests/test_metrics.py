@@ -247,10 +247,10 @@ async def test_two_apps_of_one_runner_count_its_jobs_once() -> None:
 
 def test_a_registry_refuses_a_second_runner() -> None:
     """Twice the same series would be an error of the whole scrape, at night."""
-    registry = CollectorRegistry()
-    registry.register(RunnerMetrics(JobRunner()))
+    registry, first, second = CollectorRegistry(), JobRunner(), JobRunner()
+    registry.register(RunnerMetrics(first))
     with pytest.raises(ValueError, match="Duplicated timeseries"):
-        registry.register(RunnerMetrics(JobRunner()))
+        registry.register(RunnerMetrics(second))
 
 
 async def test_a_registry_of_one_s_own_may_be_scraped_in_any_thread() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from jobrunner import InvalidOption, JobContext, JobRunner
+from jobrunner import InvalidOption, JobContext, JobRunner, Question
 from jobrunner.web import create_app
 from tests.receiving import Receiver
 from tests.runners import runner_with
@@ -276,6 +276,27 @@ async def test_jobs_that_were_there_before_the_tracing_are_traced_from_then_on()
     process = spans.one("process work")
     assert (parent(process), links(process)) == (ids(request), [])  # type: ignore[arg-type]  # the SDK's is readable
     assert spans.open == []
+
+
+@virtual_time
+async def test_an_attempt_that_began_before_the_tracing_has_no_span() -> None:
+    """Half of one would be misleading."""
+    spans, runner, asked = Spans(), runner_with(), asyncio.Event()
+
+    @runner.job
+    async def ask(ctx: JobContext) -> bool:
+        def notify(question: Question) -> None:
+            asked.set()
+
+        return bool(await ctx.ask("Go?", schema=bool, notify=notify))
+
+    async with runner:
+        job = await runner.submit(ask)
+        await asked.wait()
+        instrument(runner, tracer_provider=spans.provider)
+        await runner.answer(job.id, None, True)
+        await job.wait()
+    assert (spans.begun, job.status) == ([], "completed")
 
 
 def test_a_runner_is_instrumented_once() -> None:
