@@ -189,4 +189,6 @@ async def test_a_page_in_the_background_lets_its_connections_go() -> None:
         await tab.page.evaluate(hide, False)
         await tab.page.clock.run_for(1_000)
         await tab.see("name=meanwhile", ROWS)
-        assert len([url for url in tab.asked if "/events" in url]) == asked + 1
+        streams = [url for url in tab.asked if "/events" in url]
+        assert len(streams) == asked + 1
+        assert re.search(r"\?after=\d+$", streams[-1])

@@ -119,6 +119,21 @@ async def test_what_the_server_refuses_is_said_in_its_words() -> None:
         assert await tab.texts(".jobhead button") == []
 
 
+async def test_a_job_that_goes_while_it_is_looked_at_is_said_to_be_gone() -> None:
+    """Pruning makes no event; the page looks again when the server says that jobs have gone."""
+    runner, _ = make_runner()
+    async with paged(runner) as tab:
+        await tab.page.clock.install()
+        job = await runner.submit("fail")
+        await tab.go(f"jobs/{job.id}")
+        await tab.page.get_by_role("button", name="Run again").wait_for()
+        async with tab.page.expect_response("**/stats"):
+            await tab.page.clock.run_for(6_000)
+        await runner.forget(job.id)
+        await tab.page.clock.run_for(6_000)
+        await tab.see("This job has ended and is no longer kept", ".banner")
+
+
 async def test_a_job_that_is_forgotten_leaves_the_list() -> None:
     """And who comes back by its address is told so."""
     runner, _ = make_runner()

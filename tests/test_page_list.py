@@ -166,6 +166,31 @@ async def test_a_strange_text_stays_in_its_cell(value: str) -> None:
     assert text.startswith("name=") or text == "(large params)"
 
 
+MEASURE = """
+(rows) => import("./static/charts.js").then(({ measure, BUCKETS }) => {
+  const found = Object.entries(measure(rows, 1e12));
+  const some = found.map(([name, values]) => [name, values.slice(BUCKETS - 4)]);
+  return [Object.fromEntries(some), found.map(([, values]) => values.length)];
+})
+"""
+
+
+async def test_the_charts_are_what_the_jobs_say() -> None:
+    """What waited, ended and failed in each five seconds, and the middle of waits and runs."""
+    now = 1_000_000_000_000
+    ended = {"created": now - 12_000, "started": now - 7_000, "finished": now - 2_000}
+    old = {"created": now - 900_000, "started": now - 800_000, "finished": None}
+    waits = {"created": now - 1_000, "started": None, "finished": None, "status": "pending"}
+    rows = [ended | {"status": "failed"}, old | {"status": "running"}, waits]
+    async with paged(JobRunner()) as tab:
+        found, lengths = await tab.page.evaluate(MEASURE, rows)
+    assert lengths == [60] * 5
+    assert found == {
+        "queue": [1, 0, 1, 1], "ended": [0, 0, 1, 0], "failed": [0, 0, 1, 0],
+        "waits": [None, 5_000, None, None], "runs": [None, None, 5_000, None],
+    }  # fmt: skip
+
+
 def test_the_benchmark_of_the_page_measures_each_use() -> None:
     """What the README says of its frames can be measured again by anybody."""
     command = [sys.executable, "-m", "tests.benchmarks.page", "--jobs", "200", "--seconds", "0.2"]

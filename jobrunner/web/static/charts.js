@@ -110,7 +110,7 @@ function pathOf(values, most) {
     if (value === null) return [];
     return [`${across(i)} ${(HIGH - 1 - (most ? (value / most) * (HIGH - 3) : 0)).toFixed(1)}`];
   });
-  return points.length > 1 ? `M${points.join("L")}` : "";
+  return points.length ? `M${points.join("L")}${points.length === 1 ? "h.1" : ""}` : "";
 }
 
 function barsOf(values, most) {

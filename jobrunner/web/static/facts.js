@@ -140,6 +140,7 @@ export class Children {
   constructor(app, id) {
     this.app = app;
     this.id = id;
+    this.older = new Map();
     this.list = h("ul.children");
     this.more = h("a", { href: `#/${withQuery("", { parent: id })}` });
     this.element = panel("Sub-jobs", this.list, this.more);
@@ -151,16 +152,19 @@ export class Children {
     try {
       const query = { parent_id: this.id, limit: LISTED, brief: "true" };
       for (const job of (await ask(withQuery("jobs", query))).jobs.reverse()) {
-        if (!this.app.jobs.rows.has(job.job_id) && !this.app.sync.ready) continue;
-        this.app.jobs.take(job);
+        this.older.set(job.job_id, { id: job.job_id, type: job.type, status: job.status,
+          about: "" });
       }
+      this.draw();
     } catch (error) {
       unexpected(error);
     }
   }
 
   draw() {
-    const rows = this.app.jobs.order.filter((row) => row.parent === this.id);
+    const known = this.app.jobs.order.filter((row) => row.parent === this.id);
+    const older = [...this.older.values()].filter(({ id }) => !this.app.jobs.rows.has(id));
+    const rows = [...older, ...known];
     this.element.hidden = rows.length === 0;
     const text = rows.slice(-LISTED).map((row) => `${row.id}${row.status}`).join();
     if (text === this.drawn) return;

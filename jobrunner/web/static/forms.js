@@ -4,6 +4,7 @@ import { fill, h, mark, newId, say } from "./dom.js";
 
 const DEEP = 4;
 const CHOICES = 200;
+const SHORT = 200;
 const INPUTS = { email: "email", uri: "url", password: "password" };
 const EXAMPLES = { date: "2026-01-31", time: "13:30:00", "date-time": "2026-01-31T13:30:00Z" };
 
@@ -119,7 +120,8 @@ function numeral(given) {
 function text(about) {
   const format = about.own.writeOnly ? "password" : about.own.format;
   const plainly = { placeholder: EXAMPLES[format] ?? about.fallback ?? "", autocomplete: "off" };
-  const control = format in INPUTS || format in EXAMPLES ?
+  const short = format in INPUTS || format in EXAMPLES || about.own.maxLength <= SHORT;
+  const control = short ?
     h("input", { type: INPUTS[format] ?? "text", ...plainly }) :
     h("textarea", { rows: 1, ...plainly });
   const read = () => (control.value === "" ? left(about, '""') : JSON.stringify(control.value));

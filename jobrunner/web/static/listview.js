@@ -122,6 +122,8 @@ export class ListView {
     }
     this.words();
     this.grid.show(this.shown);
+    const asking = jobs.counts.input_required;
+    if (this.place === "") this.app.title(asking ? `${asking} to answer` : "");
   }
 
   /** Return what fits, newest first, and count what would with each status. */

@@ -34,6 +34,10 @@ class App {
       onState: () => this.door.draw(),
     });
     this.door = new Door(this.feed);
+    this.sync.onStats = ({ pruned }) => {
+      if (pruned !== this.pruned) this.view.look?.();
+      this.pruned = pruned;
+    };
   }
 
   start() {
@@ -118,7 +122,6 @@ class App {
       this.title("Submit a job");
       return (this.view = new SubmitView(this)).enter(query.get("type"));
     }
-    this.title("");
     this.view = this.list;
     this.listed = location.hash.replace(/^#\/?/, "");
     return this.list.enter(query, { place: "" });
