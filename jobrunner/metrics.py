@@ -7,7 +7,11 @@ It belongs into a registry that has no other runner's; never by itself into the 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from weakref import ref
 
-from prometheus_client import CollectorRegistry
+try:
+    from prometheus_client import CollectorRegistry
+except ModuleNotFoundError as error:
+    need = "jobrunner.metrics needs an extra: pip install 'agent-jobrunner[metrics]'"
+    raise ModuleNotFoundError(f"{need} ({error})", name=error.name) from None
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import Metric

@@ -4,7 +4,11 @@ from collections.abc import Callable, Iterable
 from typing import TypeAlias
 from weakref import WeakSet, ref
 
-from opentelemetry import metrics, trace
+try:
+    from opentelemetry import metrics, trace
+except ModuleNotFoundError as error:
+    need = "jobrunner.telemetry needs an extra: pip install 'agent-jobrunner[otel]'"
+    raise ModuleNotFoundError(f"{need} ({error})", name=error.name) from None
 from opentelemetry.metrics import CallbackOptions, Meter, MeterProvider, Observation
 from opentelemetry.trace import TracerProvider
 

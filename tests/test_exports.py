@@ -51,3 +51,16 @@ def test_import_loads_no_server_and_no_tool() -> None:
     code = f"import sys; from jobrunner import JobRunner; {look}"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+@pytest.mark.parametrize(
+    "module, needs, extra",
+    [("metrics", "prometheus_client", "metrics"), ("telemetry", "opentelemetry", "otel")],
+)
+@pytest.mark.slow  # starts an interpreter
+def test_a_module_that_needs_an_extra_says_which(module: str, needs: str, extra: str) -> None:
+    """The name of a package that is missing doesn't say what to install."""
+    code = f"import sys; sys.modules[{needs!r}] = None; import jobrunner.{module}"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    said = f"jobrunner.{module} needs an extra: pip install 'agent-jobrunner[{extra}]'"
+    assert f"ModuleNotFoundError: {said}" in done.stderr
