@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -19,6 +20,7 @@ from jobrunner import __version__
 from jobrunner.cli import app
 from jobrunner.cli.exits import MEANINGS
 from tests.processes import ends
+from tests.readme import README
 
 COMMAND = [sys.executable, "-m", "jobrunner"]
 SERVED = "from jobrunner import JobRunner\nrunner = JobRunner()\nother = 1\n"
@@ -374,6 +376,14 @@ def test_without_a_command_it_says_which_there_are() -> None:
     _, output = inside()
     assert all(f" {name} " in output for name in COMMANDS)
     assert all(f"{code}  {meaning}" in output for code, meaning in MEANINGS.items())
+
+
+def test_the_readme_has_all_commands_and_exit_codes() -> None:
+    """Scripts are written from it."""
+    rows = dict(re.findall(r"^\| (\d+) \| (.*) \|$", README, re.MULTILINE))
+    assert {int(code): meaning for code, meaning in rows.items()} == MEANINGS
+    section = README.partition("## Terminal\n")[2].partition("\n## ")[0]
+    assert [name for name in COMMANDS if not re.search(rf"`{name}\b", section)] == []
 
 
 @pytest.mark.slow  # an interpreter of its own, in which the extra is missing

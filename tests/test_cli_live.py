@@ -74,6 +74,14 @@ def test_ctrl_c_while_waiting_says_that_the_job_goes_on(served: Terminal) -> Non
     served.open("waiting")
 
 
+def test_who_follows_a_job_knows_its_id(served: Terminal) -> None:
+    """Its bar has a short name; whatever happens, the id finds it again."""
+    with at(served, "submit", "echo", "value=1", "--follow") as screen:
+        screen.until(r"job_\w{32} is submitted")
+        screen.until("completed: 1")
+        assert screen.ended() == 0
+
+
 def test_several_jobs_are_watched_at_once(served: Terminal) -> None:
     """A bar for each, whole lines with their names, the open line below them."""
     one, two = served.held("one", ["first\nsec"]), served.held("two", ["third"])

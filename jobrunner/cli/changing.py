@@ -69,6 +69,8 @@ def submit(
             _wait(job, wait_timeout, as_json)
         elif not follow:
             _print_new(job, as_json)
+        elif not as_json:
+            _say_submitted(job)
     if follow:
         check_all_completed(watch_jobs([job.id], url=url, token=token, as_json=as_json))
 
@@ -144,10 +146,15 @@ def _print_new(job: SyncRemoteJob, as_json: bool) -> None:
             complain(f"`jobrunner watch {job.id}` shows how it goes")
 
 
+def _say_submitted(job: SyncRemoteJob) -> None:
+    """Tell a person the id while they wait: whatever happens, it finds the job again."""
+    if sys.stderr.isatty():
+        complain(f"{job.id} is submitted")
+
+
 def _wait(job: SyncRemoteJob, timeout: float | None, as_json: bool) -> None:
     try:
-        if sys.stderr.isatty():
-            complain(f"{job.id} is submitted")
+        _say_submitted(job)
         ended = job.wait(timeout=timeout)
     except KeyboardInterrupt:
         complain(f"{job.id} goes on; `jobrunner watch {job.id}` shows it")

@@ -28,6 +28,7 @@ MEANINGS = {
     TIMED_OUT: "the time to wait is over (`run`: the command's)",
     NOT_FOUND: "`run`: no such program; else it ends with the command's own",
     INTERRUPTED: "Ctrl-C; jobs on a server go on",
+    BROKEN_PIPE: "whoever read the output has gone",
 }
 """What is shown below `jobrunner --help`, and stands in the README."""
 _CODES: tuple[tuple[type[BaseException], int], ...] = (

@@ -33,7 +33,9 @@ AGAIN = 0.25
 @app.command("list", rich_help_panel=JOBS)
 @told
 def list_jobs(
-    status: Annotated[JobStatus | None, typer.Option(help="Only jobs with this status.")] = None,
+    status: Annotated[
+        JobStatus | None, typer.Option(metavar="STATUS", help=f"Only {', '.join(JobStatus)}.")
+    ] = None,
     type: Annotated[
         str | None, typer.Option(help="Only jobs of this type.", autocompletion=complete_type)
     ] = None,

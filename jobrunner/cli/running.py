@@ -22,7 +22,9 @@ from .watching import run_to_end
 )
 @steady
 def run(
-    command: Annotated[list[str], typer.Argument(help="Program and arguments, after `--`.")],
+    command: Annotated[
+        list[str], typer.Argument(metavar="COMMAND", help="Program and arguments, after `--`.")
+    ],
     timeout: Annotated[float | None, typer.Option(help="Seconds it may take.")] = None,
 ) -> None:
     """Run one command as a job, with its output live, and end with its exit code."""

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ..server import Server
 
 PORT = 8000
-Target = Annotated[str | None, typer.Argument(help="Where the runner is: `module:runner`.")]
+Target = Annotated[str | None, typer.Argument(metavar="MODULE:RUNNER", help="Where the runner is.")]
 ToolsFile = Annotated[
     Path | None, typer.Option(help="A tools file, gantz.yaml: a job type of each tool.")
 ]
@@ -63,8 +63,8 @@ def serve(
 ) -> None:
     """Serve a runner, a tools file or both over HTTP until SIGTERM or Ctrl-C.
 
-    It leaves a file for you alone behind while it runs, so that `jobrunner list` and the other
-    commands find it without being told where it is.
+    While it runs it leaves a file behind that only you can read, by which
+    `jobrunner list` and the other commands find it by themselves.
     """
     from ..server import Server
 
