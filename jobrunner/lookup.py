@@ -155,7 +155,7 @@ class Lookup:
             self._store.witnesses += (found[0],)
         return found[0]
 
-    def show(self, witness: Witness) -> None:
+    def add_witness(self, witness: Witness) -> None:
         """Show `witness` each change of a job's status from now on; what it raises is logged."""
         self._store.witnesses += (Guarded(witness),)
 

@@ -51,9 +51,9 @@ def instrument(
         raise InvalidOption("the runner is instrumented already; each span would be there twice")
     _instrumented.add(runner)
     tracers = tracer_provider or trace.get_tracer_provider()
-    runner.show(Tracing(tracers.get_tracer("jobrunner", __version__)))
+    runner.add_witness(Tracing(tracers.get_tracer("jobrunner", __version__)))
     meter = (meter_provider or metrics.get_meter_provider()).get_meter("jobrunner", __version__)
-    runner.show(_Histograms(meter))
+    runner.add_witness(_Histograms(meter))
     _observe(meter, runner)
 
 

@@ -170,7 +170,7 @@ class OddTracer(NoOpTracer):
 async def test_a_span_ends_though_nothing_can_be_said_of_it() -> None:
     """Somebody's tracer may refuse what we say; its span must not stay open for that."""
     runner, tracer = runner_with(), OddTracer()
-    runner.show(Tracing(tracer))
+    runner.add_witness(Tracing(tracer))
 
     @runner.job
     async def work() -> None:

@@ -74,7 +74,7 @@ OPERATIONS: dict[str, Operation] = {
     "events": lambda runner, _: call(runner.events),
     "feed": lambda runner, _: call(runner.feed),
     "tally": lambda runner, _: call(runner.tally),
-    "show": lambda runner, _: call(lambda: runner.show(Tally())),
+    "add_witness": lambda runner, _: call(lambda: runner.add_witness(Tally())),
     "submit_batch": lambda runner, _: runner.submit_batch("slow", [{}]),
     "batch": lambda runner, _: call(lambda: runner.batch("batch_0")),
     "batch_record": lambda runner, _: call(lambda: runner.batch_record("batch_0")),
@@ -122,7 +122,7 @@ ANSWERS = {  # operation: new, running, draining, stopped; the job has ended in 
     "events": (None, None, None, None),
     "feed": (None, None, None, RunnerStopped),
     "tally": (None, None, None, None),
-    "show": (None, None, None, None),
+    "add_witness": (None, None, None, None),
     "submit_batch": (RunnerNotStarted, None, RunnerStopped, RunnerStopped),
     "batch": (BatchNotFound,) * 4,
     "batch_record": (BatchNotFound,) * 4,
@@ -241,7 +241,7 @@ READS = {
     "deliveries", "batch", "batch_record", "poll_batch_after",
     "command_job", "job_types", "submit_threadsafe", "toolbox", "tools",
     "execute_tool",  # it refuses in words, to a model
-    "tally", "show",  # for whoever sets a runner up, before it has a loop
+    "tally", "add_witness",  # for whoever sets a runner up, before it has a loop
 }  # fmt: skip
 TOUCHING = sorted(OPERATIONS.keys() - READS - {"enter", "lifespan"})
 
