@@ -1,11 +1,10 @@
 """`answer`: what a job asks, answered by a word or in a conversation."""
 
 import sys
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..client import SyncJobClient
 from ..errors import InvalidAnswer, InvalidOption, NotWaitingForInput, QuestionNotFound
 from ..views import JobView, QuestionView
 from .app import JOBS, app
@@ -16,6 +15,9 @@ from .output import print_json
 from .remote import AsJson, Token, Url, client
 from .stripping import one_line, stripped
 from .tables import signature
+
+if TYPE_CHECKING:
+    from ..client import SyncJobClient
 
 
 @app.command(rich_help_panel=JOBS)
@@ -65,7 +67,7 @@ def _choose(job: JobView, question_id: str | None) -> QuestionView:
     return job.questions[0]
 
 
-def _converse(server: SyncJobClient, job_id: str, question: QuestionView) -> JobView:
+def _converse(server: "SyncJobClient", job_id: str, question: QuestionView) -> JobView:
     """Ask at the terminal until an answer fits."""
     if not sys.stdin.isatty():
         raise InvalidOption(

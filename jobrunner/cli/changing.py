@@ -2,11 +2,10 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..client import SyncJobClient, SyncRemoteJob
 from ..errors import InvalidOption
 from ..views import JobView, check_completed
 from .app import JOBS, app
@@ -18,6 +17,9 @@ from .params import params_of, read_object
 from .remote import AsJson, Token, Url, client
 from .stripping import stripped
 from .watching import check_all_completed, watch_jobs
+
+if TYPE_CHECKING:
+    from ..client import SyncJobClient, SyncRemoteJob
 
 
 @app.command(rich_help_panel=JOBS)
@@ -128,7 +130,7 @@ def retry(
 
 
 def _params(
-    server: SyncJobClient, type: str, words: list[str], file: Path | None
+    server: "SyncJobClient", type: str, words: list[str], file: Path | None
 ) -> dict[str, Any]:
     given = {} if file is None else read_object(file)
     if not words:
@@ -137,7 +139,7 @@ def _params(
     return params_of(words, schemas.get(type, {}), given)
 
 
-def _print_new(job: SyncRemoteJob, as_json: bool) -> None:
+def _print_new(job: "SyncRemoteJob", as_json: bool) -> None:
     if as_json:
         print_json(job.get())
     else:
@@ -146,13 +148,13 @@ def _print_new(job: SyncRemoteJob, as_json: bool) -> None:
             complain(f"`jobrunner watch {job.id}` shows how it goes")
 
 
-def _say_submitted(job: SyncRemoteJob) -> None:
+def _say_submitted(job: "SyncRemoteJob") -> None:
     """Tell a person the id while they wait: whatever happens, it finds the job again."""
     if sys.stderr.isatty():
         complain(f"{job.id} is submitted")
 
 
-def _wait(job: SyncRemoteJob, timeout: float | None, as_json: bool) -> None:
+def _wait(job: "SyncRemoteJob", timeout: float | None, as_json: bool) -> None:
     try:
         _say_submitted(job)
         ended = job.wait(timeout=timeout)

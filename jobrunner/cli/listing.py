@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import aclosing, contextmanager
 from itertools import islice
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -13,7 +13,6 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from ..client import JobClient, SyncJobClient
 from ..jobs import JobStatus
 from ..views import JobView
 from .app import JOBS, app
@@ -23,6 +22,9 @@ from .output import console, print_json, print_rows
 from .remote import AsJson, Token, Url, client, watching_client
 from .tables import job_rows, job_table, type_width
 from .watching import run_to_end
+
+if TYPE_CHECKING:
+    from ..client import JobClient, SyncJobClient
 
 PAGE = 200
 """Jobs on one page at most."""
@@ -61,7 +63,9 @@ def list_jobs(
         _print(jobs, console(), as_json)
 
 
-def _pages(server: SyncJobClient, filters: dict[str, Any], limit: int | None) -> Iterator[JobView]:
+def _pages(
+    server: "SyncJobClient", filters: dict[str, Any], limit: int | None
+) -> Iterator[JobView]:
     """Yield the jobs page by page, so that the first are seen while the last are read."""
     cursor, left = None, limit
     while left is None or left > 0:
@@ -95,7 +99,7 @@ def _print_tables(jobs: Iterator[JobView], out: Console) -> None:
         page, heading = list(islice(jobs, PAGE)), False
 
 
-async def _watch(client: JobClient, filters: dict[str, Any], limit: int, as_json: bool) -> None:
+async def _watch(client: "JobClient", filters: dict[str, Any], limit: int, as_json: bool) -> None:
     """Show the jobs now, and again when anything has happened to any."""
     happened = asyncio.Event()
     happened.set()  # look twice at first: the stream of events may begin after the first look

@@ -1,12 +1,11 @@
 """Commands that look: at a job, at what it says, at job types, at the server."""
 
 from contextlib import aclosing
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.text import Text
 
-from ..client import JobClient
 from ..events import Event
 from .app import JOBS, SERVER, app
 from .completing import complete_job, complete_type
@@ -17,6 +16,9 @@ from .stripping import stripped
 from .tables import print_job, print_type, stats_rows
 from .transcript import Transcript, missed
 from .watching import check_all_completed, run_to_end, watch_jobs
+
+if TYPE_CHECKING:
+    from ..client import JobClient
 
 JobId = Annotated[str, typer.Argument(metavar="ID", help="The job.", autocompletion=complete_job)]
 JobIds = Annotated[
@@ -83,7 +85,7 @@ def logs(
         raise typer.Exit(INTERRUPTED) from None
 
 
-async def _logs(client: JobClient, job_id: str, follow: bool, as_json: bool) -> None:
+async def _logs(client: "JobClient", job_id: str, follow: bool, as_json: bool) -> None:
     writer, script = Writer(console()), Transcript(times=True)
     async with client, aclosing(client.events(job_id)) as events:
         last = None if follow else (await client.get(job_id)).last_seq

@@ -7,10 +7,8 @@ from typing import Annotated
 
 import typer
 
-from ..context import JobContext
 from ..errors import CommandNotFound, InvalidOption
 from ..jobs import JobStatus
-from ..runner import JobRunner
 from .app import RUNNING, app
 from .exits import FAILED, INTERRUPTED, NOT_FOUND, TIMED_OUT, steady
 from .watching import run_to_end
@@ -36,6 +34,9 @@ def run(
 
 
 async def _run(command: list[str], timeout: float | None) -> int:
+    from ..context import JobContext  # late: who only looks at jobs needs no runner
+    from ..runner import JobRunner
+
     logging.getLogger("jobrunner").setLevel(logging.CRITICAL)  # what failed is said below
     runner = JobRunner(workers=1, shutdown_timeout=0.0)
 

@@ -1,20 +1,22 @@
 """Jobs, job types and numbers as tables, for terminals of any width."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.highlighter import JSONHighlighter
 from rich.table import Table
 from rich.text import Text
 
-from ..client import JobType
 from ..stats_views import StatsView
 from ..views import JobView, QuestionView
 from .output import compact, pretty, unicode
 from .params import Schema, branches, resolved
 from .stripping import one_line, stripped
 from .wording import STYLES, ago, failure, lasted, progress, said
+
+if TYPE_CHECKING:
+    from ..client import JobType
 
 NARROW = 90
 """Columns below which a list leaves out what is said least."""
@@ -174,7 +176,7 @@ def fields(kind: Schema, root: Schema) -> Iterator[str]:
         yield one_line(f"{name}: {shape}{default}", 200)
 
 
-def print_type(found: JobType, out: Console) -> None:
+def print_type(found: "JobType", out: Console) -> None:
     """Print a job type: how it is called, and what it does."""
     name = Text(one_line(found.type), style="bold cyan")
     params = ", ".join(fields(found.params, found.params))

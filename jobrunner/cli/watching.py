@@ -5,11 +5,10 @@ import logging
 import signal
 from collections.abc import Coroutine, Iterable, Iterator, Sequence
 from contextlib import aclosing, contextmanager
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 
-from ..client import JobClient
 from ..errors import InvalidOption
 from ..jobs import JobStatus
 from ..views import JobView
@@ -17,6 +16,9 @@ from .exits import FAILED, INTERRUPTED, complain
 from .output import console
 from .remote import LONG_PATIENCE, watching_client
 from .shows import JsonShow, LineShow, Show
+
+if TYPE_CHECKING:
+    from ..client import JobClient
 
 T = TypeVar("T")
 MOST = 100
@@ -78,7 +80,7 @@ def run_to_end(work: Coroutine[Any, Any, T]) -> T:
 
 
 async def _watch(
-    client: JobClient, job_ids: Sequence[str], ended: dict[str, str], *, as_json: bool
+    client: "JobClient", job_ids: Sequence[str], ended: dict[str, str], *, as_json: bool
 ) -> None:
     async with client:
         jobs = [await client.get(job_id) for job_id in job_ids]
@@ -91,7 +93,7 @@ async def _watch(
                 raise errors.exceptions[0] from None
 
 
-async def _follow(client: JobClient, job: JobView, show: Show, ended: dict[str, str]) -> None:
+async def _follow(client: "JobClient", job: JobView, show: Show, ended: dict[str, str]) -> None:
     async with aclosing(client.events(job.job_id)) as events:
         async for event in events:
             show.event(job, event)
