@@ -3,11 +3,14 @@
 import re
 
 import pytest
+from starlette.applications import Starlette
+from starlette.routing import Mount
 
 from jobrunner import JobContext, JobRunner, Limits
 from jobrunner.server import serving
+from jobrunner.web import create_app
 from tests.paged import BROWSER, browsing, line_to, open_tab, paged
-from tests.serving import Gates
+from tests.serving import Gates, listening
 
 pytestmark = BROWSER
 ROWS = ".rows .row:not([hidden])"
@@ -135,6 +138,56 @@ async def test_who_has_no_token_is_asked_for_it_before_anything_else() -> None:
         await page.keyboard.press("Enter")
         await page.get_by_text("No jobs yet").wait_for()
         assert page.url == f"{server.url}/"
+
+
+async def test_the_page_works_where_an_app_has_mounted_it() -> None:
+    """Behind a prefix, its files, requests, streams and links are below that."""
+    runner, gates = make_runner()
+    mount = Mount("/jobs api", app=create_app(runner, auth="right"))
+    app = Starlette(routes=[mount], lifespan=runner.lifespan)
+    async with listening(app) as url, browsing() as context:
+        tab = await open_tab(context, f"{url}/jobs%20api", "right")
+        job = await runner.submit("talk", {"name": "below"})
+        await tab.page.get_by_role("link", name="talk").click()
+        await tab.see("below begins", ".lines")
+        gates["below"].set()
+        await tab.see("Completed", ".jobhead")
+        link = await tab.page.get_by_role("link", name="Download").get_attribute("href")
+        strays = [each for each in tab.asked if not each.startswith(f"{url}/jobs%20api/")]
+    assert str(link).endswith(f"/jobs/{job.id}/logs")
+    assert (strays, tab.complaints) == ([], [])
+
+
+async def test_a_tab_that_is_opened_in_the_background_waits_until_it_is_seen() -> None:
+    """Ten of them would take all connections that a browser has for a server."""
+    runner, _ = make_runner()
+    async with serving(runner) as server, browsing() as context:
+        job = await runner.submit("talk", {"name": "x"})
+        await context.add_init_script(
+            "Object.defineProperty(document, 'hidden', {value: true, configurable: true});"
+        )
+        tab = await open_tab(context, server.url, server.token, f"jobs/{job.id}")
+        await tab.see("talk", ".jobhead")
+        assert [url for url in tab.asked if "/stream" in url or "/events" in url] == []
+        await tab.page.evaluate("""() => {
+          Object.defineProperty(document, "hidden", {value: false});
+          document.dispatchEvent(new Event("visibilitychange"));
+        }""")
+        await tab.see("x begins", ".lines")
+        await tab.see("live", "#connection")
+
+
+async def test_who_signs_in_in_another_tab_is_signed_in_here_too() -> None:
+    """The cookie is the browser's; the form goes by itself, as the page looks every 5 s."""
+    runner, _ = make_runner()
+    async with serving(runner) as server, browsing() as context:
+        tab = await open_tab(context, server.url, server.token)
+        await tab.see("live", "#connection")
+        await context.clear_cookies()
+        await tab.see("signed out", "#connection")
+        await open_tab(context, server.url, server.token)
+        await tab.see("live", "#connection")
+        await tab.unseen("dialog")
 
 
 async def test_two_tabs_show_the_same() -> None:

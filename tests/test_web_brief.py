@@ -105,3 +105,12 @@ async def test_a_browser_asks_each_time_whether_the_page_s_files_are_the_same() 
         )
     assert first.headers["cache-control"] == again.headers["cache-control"] == "no-cache"
     assert (first.status_code, again.status_code) == (200, 304)
+
+
+def test_the_cookie_comes_back_to_an_app_behind_a_prefix_with_a_blank() -> None:
+    """A browser compares its path with that of requests, which is quoted."""
+    runner, _ = make_runner()
+    client = TestClient(create_app(runner, auth="secret"), root_path="/jobs api")
+    answer = client.get("/jobs api/?token=secret", follow_redirects=False)
+    assert (answer.status_code, answer.headers["location"]) == (303, "/jobs%20api/")
+    assert "Path=/jobs%20api/;" in answer.headers["set-cookie"]

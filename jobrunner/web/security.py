@@ -9,7 +9,7 @@ import inspect
 import re
 from collections.abc import Callable, Iterable
 from typing import Any
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, quote
 
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
@@ -154,7 +154,8 @@ class Guard:
         """Take the token of the printed URL for a cookie that no script can read."""
         home = f"{scope.get('root_path', '')}/"
         answer = RedirectResponse(home, status_code=303, headers={"Cache-Control": "no-store"})
-        answer.set_cookie(self._cookie, token, path=home, httponly=True, samesite="strict")
+        path = quote(home)  # as it stands in requests, with which browsers compare it
+        answer.set_cookie(self._cookie, token, path=path, httponly=True, samesite="strict")
         return answer
 
 

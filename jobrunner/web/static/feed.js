@@ -35,11 +35,17 @@ export class Feed {
     this.source = source;
     source.addEventListener("open", () => this.opened());
     source.addEventListener("error", () => this.cut(source));
+    let gap = false; // whose snapshot may be cut off
     source.addEventListener("snapshot", (event) => {
+      this.note(event);
+      if (!gap) this.told.onReset();
+      gap = false;
+    });
+    source.addEventListener("gap", (event) => {
+      gap = true;
       this.note(event);
       this.told.onReset();
     });
-    source.addEventListener("gap", (event) => this.note(event));
     for (const kind of KINDS) {
       source.addEventListener(kind, (event) => {
         this.note(event);
@@ -99,6 +105,8 @@ export class Feed {
       clearTimeout(this.timer);
     } else if (status === 0) {
       this.become("lost");
+    } else if (this.state === "denied") {
+      this.again();
     } else if (this.state === "lost" && this.source?.readyState === EventSource.OPEN) {
       this.again();
     }
@@ -112,6 +120,8 @@ export class Feed {
         this.source?.close();
         this.source = null;
       }, HIDDEN);
+    } else if (this.last === null) {
+      this.open();
     } else if (this.source === null && this.state !== "denied") {
       this.again();
     }

@@ -32,7 +32,7 @@ export class JobView {
     this.unwatch = this.app.jobs.watch(() => this.children.draw());
     await this.load();
     if (this.job !== null && !this.left) {
-      this.listen();
+      if (!document.hidden) this.listen();
       this.children.load();
     }
     return this.element;
@@ -151,9 +151,8 @@ export class JobView {
     if (this.job === null) return;
     const { created_at: created, started_at: started, finished_at: finished } = this.job;
     const end = at(finished) ?? serverNow();
-    say(this.took, started ? `took ${duration(end - at(started))}`.replace("took",
-      finished ? "took" : "for") : `waiting for ${duration(end - at(created))}`);
-    if (finished && !started) say(this.took, "");
+    if (started) say(this.took, `${finished ? "took" : "for"} ${duration(end - at(started))}`);
+    else say(this.took, finished ? "" : `waiting for ${duration(end - at(created))}`);
     refreshTimes(this.element);
   }
 

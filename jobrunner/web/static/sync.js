@@ -130,7 +130,8 @@ export class Sync {
     }
     this.onStats(this.stats);
     const late = Date.now() - this.walkedAt > SWEEP;
-    if (this.ready && late && this.stats.pruned !== this.pruned) await this.reset();
+    const gone = this.ready && late && this.stats.pruned !== this.pruned;
+    if (this.failed || gone) await this.reset();
   }
 }
 
