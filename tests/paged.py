@@ -22,7 +22,7 @@ FLAGS = [
     "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
-PATIENCE = 30.0
+PATIENCE = 60.0
 """Seconds after which a test that waits for something to be seen has failed."""
 WATCH = """
 window.violations = [];

@@ -2,28 +2,17 @@
 
 import asyncio
 import math
-import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from random import Random
-from typing import Any
 
 import pytest
 
 from jobrunner import JobContext, JobRunner
 from jobrunner.server import Server, serving
-from tests.serving import GONE_ON
+from tests.paged import BROWSER, Tab, browsing, line_to, open_tab
 
-CHROMIUM = shutil.which("chromium")
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium on the path"),
-]
-FLAGS = [
-    "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-]  # fmt: skip
+pytestmark = BROWSER
 
 WATCH = """
 (path) => {
@@ -86,33 +75,11 @@ OPEN = """
 """Open a WebSocket, ask for the job's end, and tell how the socket was closed."""
 
 
-class Tab:
-    """A page in the browser, and what went wrong in it."""
-
-    def __init__(self, page: Any) -> None:
-        self.page = page
-        self.complaints: list[str] = []
-        page.on("console", self._note)
-        page.on("pageerror", lambda error: self.complaints.append(str(error)))
-
-    def _note(self, message: Any) -> None:
-        if message.type in ("error", "warning") and "favicon" not in str(message.location):
-            self.complaints.append(message.text)
-
-
 @asynccontextmanager
 async def browser_at(server: Server) -> AsyncIterator[Tab]:
     """Open the login URL in a browser of its own."""
-    playwright = pytest.importorskip("playwright.async_api", reason="playwright isn't installed")
-    async with playwright.async_playwright() as driver:
-        browser = await driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        try:
-            tab = Tab(await browser.new_page())
-            tab.page.set_default_timeout(GONE_ON * 1_000)
-            await tab.page.goto(server.login_url)
-            yield tab
-        finally:
-            await browser.close()
+    async with browsing() as context:
+        yield await open_tab(context, server.url, server.token)
 
 
 def make_runner() -> tuple[JobRunner, asyncio.Event]:
@@ -179,13 +146,13 @@ async def test_the_page_shows_a_job_s_events_as_they_come() -> None:
 async def test_an_event_source_sees_every_event_once_and_stops_at_the_end() -> None:
     """The connection is cut, the browser comes back by itself, and 204 ends its asking."""
     runner, go_on = make_runner()
-    async with serving(runner) as server, proxy(server) as (port, cut):
+    async with serving(runner) as server, line_to(server) as line:
         job = await runner.submit("talk")
         async with browser_at(server) as tab:
-            await tab.page.goto(f"http://127.0.0.1:{port}/?token={server.token}")
+            await tab.page.goto(f"{line.url}/?token={server.token}")
             await tab.page.evaluate(WATCH, f"/jobs/{job.id}/stream")
             await tab.page.evaluate("() => window.begun")
-            cut()
+            line.cut()
             await tab.page.evaluate("() => window.lost")
             go_on.set()
             await tab.page.evaluate("() => window.over")
@@ -294,37 +261,3 @@ async def cutting(
         finally:
             for end in ends:
                 end.transport.abort()
-
-
-@asynccontextmanager
-async def proxy(server: Server) -> AsyncIterator[tuple[int, Any]]:
-    """Pass bytes on to the server, and cut every connection when asked to."""
-    writers = set[asyncio.StreamWriter]()
-    port = int(server.url.rpartition(":")[2])
-
-    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while data := await reader.read(65_536):
-                writer.write(data)
-                await writer.drain()
-        except ConnectionError:
-            pass
-        finally:
-            writer.close()
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        there, back = await asyncio.open_connection("127.0.0.1", port)
-        writers.update((writer, back))
-        async with asyncio.TaskGroup() as group:
-            group.create_task(pump(reader, back))
-            group.create_task(pump(there, writer))
-
-    def cut() -> None:
-        for writer in writers:
-            writer.transport.abort()
-
-    async with await asyncio.start_server(serve, "127.0.0.1", 0) as listening:
-        try:
-            yield listening.sockets[0].getsockname()[1], cut
-        finally:
-            cut()

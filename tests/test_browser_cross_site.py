@@ -7,7 +7,6 @@ things, or it would prove nothing.
 
 import asyncio
 import re
-import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
@@ -21,20 +20,13 @@ from starlette.types import Message, Receive, Scope, Send
 
 from jobrunner import JobRunner
 from jobrunner.web import create_app
+from tests.paged import BROWSER, CHROMIUM
+from tests.paged import FLAGS as CHROMIUM_FLAGS
 from tests.serving import GONE_ON, listening, make_runner
 
-CHROMIUM = shutil.which("chromium")
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium on the path"),
-]
+pytestmark = BROWSER
 EVIL = "evil.example"
-FLAGS = [
-    "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-    f"--host-resolver-rules=MAP {EVIL} 127.0.0.1",
-]  # fmt: skip
+FLAGS = [*CHROMIUM_FLAGS, f"--host-resolver-rules=MAP {EVIL} 127.0.0.1"]
 UNSAFE = ["POST", "PUT", "PATCH", "DELETE"]
 TOKEN = "secret"
 KITTENS = "<!doctype html><title>kittens</title>"
