@@ -207,9 +207,10 @@ def test_a_list_is_watched_as_it_changes(served: Terminal) -> None:
 @contextmanager
 def piped(served: Terminal, *arguments: str) -> "Iterator[subprocess.Popen[str]]":
     """Run a command whose output is a pipe."""
+    buffered = {"PYTHONUNBUFFERED": ""}  # as it is unless somebody has said otherwise
     with subprocess.Popen(
         [sys.executable, "-m", "jobrunner", *arguments], stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE, text=True, env=os.environ | environment(served),
+        stderr=subprocess.PIPE, text=True, env=os.environ | environment(served) | buffered,
     ) as running:  # fmt: skip
         try:
             yield running
@@ -233,14 +234,14 @@ def test_a_watched_list_in_a_pipe_has_a_line_for_each_change(served: Terminal) -
 
 @pytest.mark.parametrize(
     "arguments",
-    [["list", "--all"], ["list", "--all", "--json"], ["show"], ["logs"], ["watch"]],
+    [["list", "--all"], ["list", "--all", "--json"], ["show"], ["logs"], ["watch"], ["stats"]],
 )
 def test_a_reader_that_leaves_is_no_error(served: Terminal, arguments: list[str]) -> None:
     """`| head -1`: 141 as shells have it, and no traceback."""
     job_id = served.finished("say", texts=["x" * 10_000 + "\n"] * 20)
     for _ in range(3):
         served.finished("echo", value="y" * 100_000)
-    given = arguments if arguments[0] == "list" else [*arguments, job_id]
+    given = arguments if arguments[0] in ("list", "stats") else [*arguments, job_id]
     with piped(served, *given) as running:
         assert running.stdout is not None and running.stderr is not None
         running.stdout.close()

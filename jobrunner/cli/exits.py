@@ -1,10 +1,11 @@
 """Exit codes, and errors as one line that says what is wrong and what to do."""
 
+import os
 import signal
 import sys
 from collections.abc import Callable
 from functools import wraps
-from typing import NoReturn, ParamSpec
+from typing import IO, NoReturn, ParamSpec
 
 import typer
 
@@ -76,6 +77,7 @@ def steady(function: Callable[P, None]) -> Callable[P, None]:
             finally:
                 sys.stdout.flush()  # here, where somebody sees that it fails
         except BrokenPipeError:
+            _give_up(sys.stdout)
             raise typer.Exit(BROKEN_PIPE) from None
 
     return command
@@ -105,3 +107,13 @@ def refuse(message: str, code: int) -> NoReturn:
     """Say on stderr what is wrong, and end."""
     complain(message)
     raise typer.Exit(code)
+
+
+def _give_up(out: IO[str]) -> None:
+    """Nobody reads any more: what is still to be flushed at the exit goes nowhere."""
+    try:
+        descriptor = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(descriptor, out.fileno())
+        os.close(descriptor)
+    except (OSError, ValueError):  # it is no file
+        pass

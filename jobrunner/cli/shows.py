@@ -174,5 +174,5 @@ def _status(event: Event) -> str:
         return f"attempt {data['attempt']} failed, next in {seconds(wait)}: {why}"
     if status == JobStatus.INPUT_REQUIRED:
         return ""  # the question says it
-    attempt = f", attempt {data['attempt']}" if data["attempt"] > 1 else ""
+    attempt = f", attempt {data['attempt']}" if data.get("attempt", 0) > 1 else ""
     return f"{status}{attempt}"
