@@ -15,6 +15,7 @@ from tests.serving import Gates
 pytestmark = BROWSER
 ROWS = ".rows .row:not([hidden])"
 MANY = 5_000
+AT = "2026-11-23T06:00:00.000Z"
 
 
 def make_runner() -> tuple[JobRunner, Gates]:
@@ -124,6 +125,7 @@ async def test_a_filter_holds_while_jobs_come_and_go() -> None:
         await tab.see("2 of 3 jobs", ".count")
         gates["a"].set()
         await tab.see("1 of 3 jobs", ".count")
+        await tab.see("name=b", ROWS)
         assert await tab.texts(f"{ROWS} .about") == ["name=b"]
         gates["b"].set()
         await tab.see("No job fits")
@@ -164,6 +166,42 @@ async def test_a_strange_text_stays_in_its_cell(value: str) -> None:
     assert wide == 1280
     assert "\u202e" not in text
     assert text.startswith("name=") or text == "(large params)"
+
+
+ROW = """
+(steps) => import("./static/jobs.js").then(({ Jobs }) => {
+  const jobs = new Jobs(), walk = jobs.walk();
+  const does = {
+    list: (job) => walk.take(job), ask: (job) => jobs.take(job), end: () => walk.end(false),
+    done: (data) => jobs.event("done", data), status: (data) => jobs.event("status", data),
+  };
+  for (const [what, data] of steps) does[what](data);
+  const [{ status, seq, started }] = jobs.order;
+  return [status, seq, started !== null, jobs.counts.running, jobs.counts.completed];
+})
+"""
+JOB = {
+    "job_id": "job_1", "type": "t", "params": {}, "metadata": {}, "created_at": AT, "last_seq": 2,
+    "status": "running", "started_at": AT, "finished_at": None, "cancel_requested_at": None,
+}  # fmt: skip
+DONE = {"job_id": "job_1", "seq": 3, "status": "completed", "error": None, "at": AT}
+BEGUN = {"job_id": "job_1", "seq": 2, "status": "running", "attempt": 1, "at": AT}
+NEW = {"job_id": "job_1", "seq": 1, "status": "pending", "attempt": 0, "at": AT}
+ORDERS = [
+    [["list", JOB], ["end", None], ["status", BEGUN], ["done", DONE]],
+    [["done", DONE], ["list", JOB], ["end", None]],
+    [["status", BEGUN], ["done", DONE], ["list", JOB], ["end", None]],
+    [["end", None], ["status", NEW], ["status", BEGUN], ["done", DONE], ["ask", JOB]],
+    [["list", JOB], ["done", DONE], ["status", BEGUN], ["end", None], ["ask", JOB]],
+]
+
+
+async def test_lists_and_events_come_to_the_same_in_any_order() -> None:
+    """An answer may be older than the events that overtook it, or newer than those to come."""
+    async with paged(JobRunner()) as tab:
+        for steps in ORDERS:
+            found = await tab.page.evaluate(ROW, steps)
+            assert found == ["completed", 3, True, 0, 1], steps
 
 
 MEASURE = """
