@@ -61,7 +61,8 @@ async def places(runner: JobRunner) -> list[str]:
 async def settled(tab: Tab, place: str) -> None:
     """Go to a place, and wait until it is shown."""
     await tab.go(place)
-    await tab.page.locator(PARTS[place.partition("/")[0].partition("?")[0]]).first.wait_for()
+    shown = tab.page.locator(PARTS[place.partition("/")[0].partition("?")[0]])
+    await shown.filter(visible=True).first.wait_for()
 
 
 PARTS = {
