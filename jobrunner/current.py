@@ -29,7 +29,7 @@ def is_wanted() -> bool:
 
 def mark(context: JobContext, within: Context | None = None) -> None:
     """Say in `within`, or in the context that this runs in, which attempt is at work there."""
-    if within is None:
+    if within is None:  # pragma: no cover  # in the process of a handler
         _current.set(context)
     else:
         within.run(_current.set, context)

@@ -273,6 +273,14 @@ def test_an_archive_gives_back_what_it_was_given() -> None:
     )
 
 
+def test_a_log_whose_events_are_made_later_has_no_other_names() -> None:
+    """Only what is missing until then is made when it is asked for."""
+    log = unpack("job_1", pack(ended(id="job_1"))).log
+    with pytest.raises(AttributeError, match="a log has no 'nothing'"):
+        log.nothing  # type: ignore[attr-defined]  # noqa: B018  # to look is enough
+    assert (log.last, len(log.read(0).events)) == (3, 3)
+
+
 def test_an_archive_counts_its_bytes() -> None:
     """What a budget is kept by: each job's bytes and what it costs in tables (Q10)."""
     made, ids, jobs = archive(2)

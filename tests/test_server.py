@@ -163,6 +163,15 @@ async def test_s1_leaving_the_block_ends_jobs_and_streams() -> None:
     assert (await polling).json()["status"] == "failed"
 
 
+async def test_one_that_is_stopped_before_it_serves_ends_at_once() -> None:
+    """Whoever stops it needn't know how far its start is."""
+    runner, _ = make_runner()
+    server = Server(runner, port=0)
+    server.stop()
+    await server.run_until_stopped()
+    assert runner.stats().state == "stopped"
+
+
 async def test_who_waits_for_the_end_is_told() -> None:
     """A script that serves until somebody stops it has one thing to await."""
     async with serving(JobRunner()) as server:

@@ -26,7 +26,7 @@ class Metrics:
 
     def __init__(self, runner: JobRunner, owned: OwnedRunner, places: StreamPlaces) -> None:
         self._owned = owned
-        if INSTALLED:
+        if INSTALLED:  # pragma: no branch  # without it: a test in a process of its own
             from prometheus_client import CollectorRegistry  # an extra
 
             from ..metrics import RunnerMetrics
@@ -38,7 +38,7 @@ class Metrics:
         """`GET /metrics`: everybody's numbers, so none for owners, who see their own jobs only."""
         if self._owned.owner is not None:
             raise Problem(403, "forbidden", _FORBIDDEN)
-        if not INSTALLED:
+        if not INSTALLED:  # pragma: no cover  # likewise
             raise Problem(404, "metrics-not-installed", _MISSING)
         from ..metrics import exposition
 
