@@ -28,6 +28,8 @@ logger = logging.getLogger("jobrunner.processes")
 
 SWEEP_LIMIT = 2.0
 """Seconds after which what can't be killed, or can't be looked for, is given up with a warning."""
+SWEEP_MOST = 10.0
+"""Seconds after which so is what still gets less, or more: thousands take a while to find."""
 
 _FREEZES = 20
 """Rounds in which new processes are stopped, not killed: it is their parents that show them."""
@@ -90,9 +92,9 @@ class Tree(Family):
         """Kill all of the tree; a cancellation is raised when it is done.
 
         The work is done by a thread, for all commands that end at the time together. It takes
-        some milliseconds, and at most a second or two more than `SWEEP_LIMIT`.
+        some milliseconds, and at most a second or two more than `SWEEP_MOST`.
         """
-        await finished(_sweeper.ask(self, kill=True), timeout=2 * SWEEP_LIMIT)
+        await finished(_sweeper.ask(self, kill=True), timeout=SWEEP_MOST + SWEEP_LIMIT)
 
     def forget(self) -> None:
         """Say that nothing is left of it."""
@@ -164,6 +166,8 @@ class _Sweep:
         self.done = done
         self.kill = kill
         self.until = time.monotonic() + SWEEP_LIMIT
+        self._ends = time.monotonic() + SWEEP_MOST
+        self._left = 0
         self._seen: set[int] = set()
         self._rounds = 0
         self._doubts = 0
@@ -190,6 +194,9 @@ class _Sweep:
         fresh = {p.pid for p in alive} - self._seen
         self._seen |= fresh
         self._rounds += 1
+        if fresh or len(alive) < self._left:
+            self.until = min(time.monotonic() + SWEEP_LIMIT, self._ends)
+        self._left = len(alive)
         freeze = fresh and self._rounds <= _FREEZES
         for target in found.targets(alive):
             _send(target, signal.SIGSTOP if freeze else signal.SIGKILL)

@@ -108,12 +108,31 @@ class Loop(asyncio.SelectorEventLoop):
         return super().call_soon_threadsafe(callback, *args, context=context)
 
     async def subprocess_exec(self, protocol_factory: Any, *args: Any, **kwargs: Any) -> Any:
-        transport, protocol = await super().subprocess_exec(protocol_factory, *args, **kwargs)
-        if kwargs.get("start_new_session"):
-            watch = die_with(self._lifeline, transport.get_pid())
-            if watch is not None:
-                weakref.finalize(transport, os.close, watch)
-        return transport, protocol
+        make = (
+            self._watching(protocol_factory)
+            if kwargs.get("start_new_session")
+            else protocol_factory
+        )
+        return await super().subprocess_exec(make, *args, **kwargs)
+
+    def _watching(self, make: Any) -> Any:
+        """Have a command's group end with the server before anything is heard of the command."""
+
+        def made() -> Any:
+            protocol = make()
+            connected = protocol.connection_made
+
+            def watched(transport: asyncio.SubprocessTransport) -> None:
+                watch = die_with(self._lifeline, transport.get_pid())
+                if watch is not None:
+                    weakref.finalize(transport, os.close, watch)
+                del protocol.connection_made
+                connected(transport)
+
+            protocol.connection_made = watched
+            return protocol
+
+        return made
 
 
 class _Outbox(Inbox):
