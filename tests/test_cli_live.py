@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -320,3 +321,15 @@ def test_who_gives_no_answer_leaves_the_question_open(served: Terminal, key: str
         assert (screen.ended() if key == "\x04" else screen.interrupt()) == 130
     assert f"{job_id} still asks" in screen.plain
     assert served("answer", job_id, "yes").code == 0
+
+
+def test_tools_are_told_in_full_at_a_terminal(served: Terminal, tmp_path: Path) -> None:
+    """Whoever reads them there wants to know what a model is told; a pipe has a line for each."""
+    (tmp_path / "of_tools.py").write_text("from jobrunner import JobRunner\nrunner = JobRunner()\n")
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    with at(served, "tools", "of_tools:runner", columns=60, PYTHONPATH=path) as screen:
+        assert screen.ended() == 0
+    lines = screen.plain.split("\r\n")
+    assert lines[0] == "check_job_status"
+    assert lines[1].startswith("    Look at a job once, without waiting: how it stands")
+    assert all(len(line) <= 60 for line in lines)

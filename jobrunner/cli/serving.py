@@ -14,8 +14,7 @@ import typer
 from ..errors import DuplicateJobType, InvalidOption, InvalidToolsFile
 from .app import RUNNING, app
 from .exits import steady
-from .output import print_json
-from .stripping import one_line
+from .output import console, print_json
 
 if TYPE_CHECKING:
     from ..runner import JobRunner
@@ -169,8 +168,11 @@ def tools(
         except InvalidOption as error:
             raise _refused(str(error)) from None
         return
+    from .tables import print_tool  # late, as what else only some commands need
+
+    out = console()
     for tool in runner.toolbox().all():
-        print(f"{tool.name}\t{one_line(tool.description, 120)}")
+        print_tool(tool.name, tool.description, out)
 
 
 def _runner(target: str | None, tools: Path | None) -> "tuple[JobRunner, int]":

@@ -5,12 +5,13 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.highlighter import JSONHighlighter
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 from ..stats_views import StatsView
 from ..views import JobView, QuestionView
-from .output import compact, pretty, unicode
+from .output import compact, pretty, print_rows, unicode
 from .params import Schema, branches, resolved
 from .stripping import one_line, stripped
 from .wording import STYLES, ago, failure, lasted, progress, said
@@ -183,6 +184,15 @@ def print_type(found: "JobType", out: Console) -> None:
     out.print(name.append(f"({params})", style="default"), soft_wrap=True)
     for line in stripped(found.description).splitlines():
         out.print(Text(f"    {line}", style="dim"), soft_wrap=True)
+
+
+def print_tool(name: str, description: str, out: Console) -> None:
+    """Print a tool: on a line in a pipe, and with all that a model is told at a terminal."""
+    if out.is_terminal:
+        out.print(Text(one_line(name), style="bold cyan"))
+        out.print(Padding(Text(one_line(description), style="dim"), (0, 0, 0, 4)))
+    else:
+        print_rows([[name, one_line(description, 120)]])
 
 
 def stats_rows(stats: StatsView) -> Iterator[list[str]]:
