@@ -15,6 +15,7 @@ import socket
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from types import FrameType
+from typing import Any
 from urllib.parse import quote
 
 import uvicorn
@@ -206,13 +207,16 @@ class Server(uvicorn.Server):
 
     async def _end_connections(self) -> None:
         """Let requests be answered; uvicorn would look for the end ten times a second."""
-        state, pause = self.server_state, 0.001
-        for connection in list(state.connections):
-            connection.shutdown()
+        state, pause, told = self.server_state, 0.005, set[Any]()
         try:
             async with asyncio.timeout(2 * LAST_BYTES):
-                while (state.connections or state.tasks) and not self.force_exit:
-                    await asyncio.sleep(pause)
+                while True:
+                    for connection in state.connections - told:
+                        connection.shutdown()
+                    told |= state.connections
+                    await asyncio.sleep(pause)  # who was just accepted becomes a connection
+                    if self.force_exit or not (state.connections or state.tasks):
+                        return
                     pause = min(2 * pause, 0.1)
         except TimeoutError:  # pragma: no cover  # all that our app does ends with the runner
             logger.error("%d requests had no answer, and are cancelled", len(state.tasks))

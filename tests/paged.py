@@ -5,6 +5,7 @@ import re
 import shutil
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from importlib.util import find_spec
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ BROWSER = [
     pytest.mark.browser,
     pytest.mark.slow,  # a browser takes a second to start
     pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium on the path"),
+    pytest.mark.skipif(find_spec("playwright") is None, reason="playwright isn't installed"),
 ]
 FLAGS = [
     "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run",
