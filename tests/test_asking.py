@@ -277,7 +277,7 @@ async def test_a_token_is_kept_for_as_long_as_its_question_is_open(end: str) -> 
         (tokens,) = (
             each
             for each in gc.get_objects()
-            if isinstance(each, Tokens) and each.find(told[0].token) == (job.id, "q1")
+            if type(each) is Tokens and each.find(told[0].token) == (job.id, "q1")
         )
         if end == "answer":
             await job.answer("q1", True)
