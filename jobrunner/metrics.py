@@ -9,7 +9,7 @@ from weakref import ref
 
 try:
     from prometheus_client import CollectorRegistry
-except ModuleNotFoundError as error:
+except ModuleNotFoundError as error:  # pragma: no cover  # tried in a process without it
     need = "jobrunner.metrics needs an extra: pip install 'agent-jobrunner[metrics]'"
     raise ModuleNotFoundError(f"{need} ({error})", name=error.name) from None
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily

@@ -6,7 +6,7 @@ from weakref import WeakSet, ref
 
 try:
     from opentelemetry import metrics, trace
-except ModuleNotFoundError as error:
+except ModuleNotFoundError as error:  # pragma: no cover  # tried in a process without it
     need = "jobrunner.telemetry needs an extra: pip install 'agent-jobrunner[otel]'"
     raise ModuleNotFoundError(f"{need} ({error})", name=error.name) from None
 from opentelemetry.metrics import CallbackOptions, Meter, MeterProvider, Observation
