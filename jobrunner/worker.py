@@ -148,7 +148,7 @@ class Workers:
         """Somebody's code has blocked the loop: count it, and tell the job whose task it was."""
         self.blocked += 1
         attempt = self.attempts.get(blockage.task.get_name()) if blockage.task else None
-        if attempt is not None and not attempt.settled:  # pragma: no branch  # it may have ended
+        if attempt is not None and not attempt.settled:
             fields = {"function": blockage.function, "file": blockage.file, "line": blockage.line}
             text = f"blocked the event loop for {blockage.seconds:.2g} s"
             self._store.save(attempt.job, "log", {"text": text, "fields": fields})

@@ -118,7 +118,7 @@ async def _watch(client: "JobClient", filters: dict[str, Any], limit: int, as_js
                     await asyncio.sleep(AGAIN)
                     await happened.wait()
                     happened.clear()
-    except ExceptionGroup as errors:
+    except ExceptionGroup as errors:  # the first says it; the others are its echo
         raise errors.exceptions[0] from None
 
 

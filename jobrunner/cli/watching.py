@@ -89,7 +89,7 @@ async def _watch(
                 async with asyncio.TaskGroup() as group:
                     for job in jobs:
                         group.create_task(_follow(client, job, show, ended), name=job.job_id)
-            except ExceptionGroup as errors:
+            except ExceptionGroup as errors:  # the first says it; the others are its echo
                 raise errors.exceptions[0] from None
 
 

@@ -172,6 +172,24 @@ async def test_t9_a_job_that_blocks_the_loop_is_told_so_with_its_line() -> None:
     assert "time.sleep(0.2)" in linecache.getline(__file__, fields["line"])
 
 
+async def test_t9_a_callback_that_blocks_the_loop_is_counted_and_told_to_no_job() -> None:
+    """The job that runs beside it has done nothing wrong."""
+    runner, go_on = JobRunner(watchdog=0.05), asyncio.Event()
+
+    @runner.job
+    async def wait() -> None:
+        await go_on.wait()
+
+    async with runner:
+        job = await runner.submit(wait)
+        await anext(event async for event in job.events() if event.data["status"] == "running")
+        asyncio.get_running_loop().call_soon(time.sleep, 0.2)
+        asyncio.get_running_loop().call_soon(go_on.set)
+        await job.wait(timeout=20.0)
+        assert [event async for event in job.events() if event.type == "log"] == []
+        assert runner.stats().blocked == 1
+
+
 class CountingLoop(asyncio.SelectorEventLoop):
     """Counts how often a thread wakes it."""
 
