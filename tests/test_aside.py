@@ -178,9 +178,12 @@ async def test_several_waits_of_one_job_hold_no_worker_until_the_last() -> None:
     assert busy == [0, 0, 1]
 
 
+@pytest.mark.parametrize("is_free", [False, True])
 @virtual_time
-async def test_a_wait_for_a_worker_ends_when_the_job_waits_for_somebody_again() -> None:
-    """It has no worker then, and needs none."""
+async def test_a_wait_for_a_worker_ends_when_the_job_waits_for_somebody_again(
+    is_free: bool,
+) -> None:
+    """It has no worker then, and needs none, even when one `is_free` before it goes on."""
     bench, trace = Bench(), []
     first, second = asyncio.Event(), asyncio.Event()
 
@@ -204,9 +207,12 @@ async def test_a_wait_for_a_worker_ends_when_the_job_waits_for_somebody_again() 
         first.set()  # and the worker is taken
         await asyncio.sleep(1.0)
         assert trace == [1]  # the other job's
+        if is_free:
+            await other.wait()
+            assert bench.runner.stats().busy == 0
         second.set()
         await other.wait()
-        await job.wait()
+        assert (await job.wait()).status == "completed"
     assert trace == [1, 1]
 
 
