@@ -362,7 +362,7 @@ async def test_s4_in_a_hurry_what_can_not_be_sent_is_dropped_too() -> None:
 @pytest.mark.slow  # the last bytes have three seconds
 async def test_s4_what_can_not_be_sent_is_dropped(caplog: pytest.LogCaptureFixture) -> None:
     """A program that goes on after its server must not keep the dead connections."""
-    runner = JobRunner()
+    runner = JobRunner(watchdog=None)
     async with serving(runner) as server, client_of(server) as client:
         path = f"/jobs/{await full_log(runner)}/stream"
         with socket.socket() as deaf:

@@ -96,7 +96,7 @@ async def reset(url: str, path: str, draw: Random) -> None:
 async def test_s3_five_hundred_resets_leave_nothing(caplog: pytest.LogCaptureFixture) -> None:
     """Whenever a client goes: no place, no task and no error stays."""
     before = asyncio.all_tasks()
-    runner, gates = make_runner()
+    runner, gates = make_runner(watchdog=None)  # how long a machine takes is nobody's error
     draw = Random(5)
 
     async def come_and_go(path: str) -> None:

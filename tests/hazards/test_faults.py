@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import gc
 import logging
+from collections.abc import Iterator
 from typing import Any
 
 import httpx2
@@ -17,6 +19,13 @@ from tests.serving import problem
 
 class Fault(BaseException):
     """What nobody expects: not even an Exception."""
+
+
+@pytest.fixture(autouse=True)
+def _told_of_here() -> Iterator[None]:
+    """Have the loop tell of a fault that ended a task, not later among another test's lines."""
+    yield
+    gc.collect()
 
 
 @pytest.mark.parametrize("kind", [OSError, Fault])
