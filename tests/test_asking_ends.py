@@ -315,3 +315,24 @@ async def test_an_answer_and_the_end_of_time_in_one_instant() -> None:
         assert await job.result() == wanted
         answers = [event.data["value"] async for event in job.events() if event.type == "answer"]
     assert answers == [wanted]
+
+
+@virtual_time
+async def test_who_has_had_enough_in_the_instant_when_the_time_ends_is_told_of_that_only() -> None:
+    """The question is about to be withdrawn, and nobody is missing."""
+    runner = runner_with(workers=1)
+
+    @runner.job
+    async def ask(ctx: JobContext) -> str:
+        try:
+            async with asyncio.timeout(30.0):
+                await ctx.ask("Deploy?", schema=bool, timeout=30.0, default=False)
+        except TimeoutError:
+            return "had enough"
+        return "asked"
+
+    async with runner:
+        job = await runner.submit(ask)
+        assert await job.result() == "had enough"
+        answers = [event.data async for event in job.events() if event.type == "answer"]
+    assert answers == [{"question_id": "q1", "value": None, "by": "cancel"}]
