@@ -134,6 +134,11 @@ async def attacker(request: Request) -> HTMLResponse:
     return HTMLResponse(KITTENS)
 
 
+async def abort(route: Any) -> None:
+    """Keep the page from asking for more, which would arrive in the middle of an attack."""
+    await route.abort()
+
+
 @asynccontextmanager
 async def scene(auth: str | None) -> AsyncIterator[Scene]:
     """Serve, log the browser in, and have a page elsewhere."""
@@ -150,7 +155,9 @@ async def scene(auth: str | None) -> AsyncIterator[Scene]:
             try:
                 page = await browser.new_page()
                 page.set_default_timeout(GONE_ON * 1_000)
+                await page.route("**/static/*", abort)
                 await page.goto(f"{url}/?token={TOKEN}")
+                await page.unroute("**/static/*", abort)
                 port = evil_url.rpartition(":")[2]
                 paths = list(paths_of(app, [live.id, final.id]))
                 yield Scene(recorder, runner, page, url, port, paths)

@@ -131,6 +131,7 @@ async def test_a_hostile_text_is_a_text_wherever_it_stands() -> None:
         await unharmed(tab)
         for job, payload in zip(jobs, PAYLOADS, strict=True):
             await tab.go(f"jobs/{job.id}")
+            await tab.see(job.id)  # and not the job before
             await tab.page.locator(".question h2").wait_for()
             await tab.page.locator(".lines .log").wait_for()
             await tab.page.locator(".children .status[data-status=failed]").wait_for()
