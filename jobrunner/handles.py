@@ -146,8 +146,11 @@ class JobHandle(Generic[T_co]):
 
     async def _until(self, after: int, timeout: float | None = None) -> None:
         """Wait for an event above number `after`, or the end; `timeout` seconds at most."""
-        async with asyncio.timeout(timeout):
+        if timeout is None:
             await self._job.log.wait(after)
+        else:
+            async with asyncio.timeout(timeout):
+                await self._job.log.wait(after)
 
     def _check_loop(self) -> None:
         if not self._job.is_final:  # one that has ended can be read from anywhere

@@ -16,6 +16,7 @@ from .pages import Ids, Index, newest
 FILTERS = ("status", "type", "owner", "session_id", "batch_id", "parent_id")
 LATE = 256
 """Jobs whose changes are noted before they are listed, in a quarter of a millisecond."""
+_filters_of = attrgetter(*FILTERS)
 _facts_of = attrgetter(*FILTERS, "id")
 
 
@@ -63,12 +64,13 @@ class Listing:
 
     def remove(self, job: Heading) -> None:
         """Forget a final job."""
-        if job.number in self._late:
+        number = job.number
+        if number in self._late:
             self.update()
-        self.ids.remove(job.number)
-        for name, index in self._indexes.items():
-            if (value := getattr(job, name)) is not None:
-                index.remove(value, job.number)
+        self.ids.remove(number)
+        for index, value in zip(self._indexes.values(), _filters_of(job), strict=True):
+            if value is not None:
+                index.remove(value, number)
 
     def find(self, filters: Mapping[str, str | None], *, before: int | None) -> Iterator[int]:
         """Yield the numbers of the jobs that have all these values, the newest first.

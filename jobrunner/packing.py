@@ -11,6 +11,7 @@ import sys
 from array import array
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
+from functools import partial
 from operator import attrgetter, itemgetter
 from typing import Any, Final, NamedTuple, TypeAlias
 
@@ -69,7 +70,12 @@ class Heading(NamedTuple):
     status: JobStatus
 
 
-_heading_of = itemgetter(*(_KEPT.index(name) for name in Heading._fields if name != "status"))
+_TOLD = 4
+"""How many values are packed of the events, before those of the record."""
+_heading_of = itemgetter(
+    *(_TOLD + _KEPT.index(name) for name in Heading._fields if name != "status")
+)
+_make_heading = partial(tuple.__new__, Heading)
 
 
 def pack(job: Job) -> bytes:
@@ -247,8 +253,8 @@ def _unpack_data(kind: EventType, data: dict[str, Any]) -> dict[str, Any]:
 
 def heading(packed: bytes) -> Heading:
     """Return what other tables know the job by."""
-    codes, _, _, _, *values = marshal.loads(packed)
-    return Heading._make((*_heading_of(values), _STATUSES[codes[0]]))
+    found = marshal.loads(packed)
+    return _make_heading((*_heading_of(found), _STATUSES[found[0][0]]))
 
 
 class Archive:
@@ -307,10 +313,9 @@ class Archive:
     def oldest(self) -> tuple[str, float] | None:
         """Return the id of the job that ended first, and when; None when there is none. O(1)."""
         for place in range(self._gone, len(self._order)):
-            number = self._order[place]
-            if number in self._ids.numbers:
+            if job_id := self._ids.get(self._order[place]):
                 self._gone = place
-                return self._ids[number], self._ended[place]
+                return job_id, self._ended[place]
         self._gone = len(self._order)
         return None
 

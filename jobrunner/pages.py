@@ -67,15 +67,16 @@ class Numbers:
                 self.add(block * BLOCK + mask.bit_length() - 1)
                 self._masks[block] = mask
 
-    def remove(self, number: int) -> None:
-        """Take the number out; it must be in."""
+    def remove(self, number: int) -> bool:
+        """Take the number out, which must be in; return whether there is another one."""
         block = number // BLOCK
         mask = self._masks[block] ^ 1 << number % BLOCK
         if mask:
             self._masks[block] = mask
-        else:
-            del self._masks[block]
-            self._drop(block)
+            return True
+        del self._masks[block]
+        self._drop(block)
+        return len(self._masks) > 0
 
     def _drop(self, block: int) -> None:
         blocks = self._blocks
@@ -108,10 +109,10 @@ class Index:
     def add(self, value: str, number: int) -> None:
         """Say that `number` has `value`."""
         known = self._values.get(value)
-        if known is None:
-            self._values[value] = number
-        elif isinstance(known, Numbers):
+        if isinstance(known, Numbers):
             known.add(number)
+        elif known is None:
+            self._values[value] = number
         else:
             self._values[value] = Numbers(known, number)
 
@@ -127,11 +128,8 @@ class Index:
     def remove(self, value: str, number: int) -> None:
         """Say that `number` no longer has `value`."""
         known = self._values[value]
-        if isinstance(known, Numbers):
-            known.remove(number)
-            if known:
-                return
-        del self._values[value]
+        if not (isinstance(known, Numbers) and known.remove(number)):
+            del self._values[value]
 
     def find(self, value: str) -> Numbers:
         """Return the numbers that have `value`, to read."""
@@ -156,6 +154,11 @@ class Ids:
 
     def __getitem__(self, number: int) -> str:
         return self._blocks[number // BLOCK][number % BLOCK]
+
+    def get(self, number: int) -> str:
+        """Return the id of a number, "" if it has none."""
+        ids = self._blocks.get(number // BLOCK)
+        return "" if ids is None else ids[number % BLOCK]
 
     def add(self, number: int, job_id: str) -> None:
         """Keep the id of a number."""

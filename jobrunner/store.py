@@ -4,6 +4,7 @@ A job is a record for as long as it is live, and is packed when it ends. Who hol
 goes on reading that one; who asks for the job gets a record that is like it, and not the same.
 """
 
+import math
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, TypeAlias
@@ -129,15 +130,15 @@ class JobStore:
         if job.status is not job.listed_as:
             self._move(job, at)
         self._append(job, kind, at, data)
-        if job.is_final:
-            self._end(job)
-            self._prune()
+        if job.finished_at is not None:
+            now = self._timers.now()
+            self._end(job, now)
+            self._prune(now)
             if self._sweep is None and self.retention.max_age is not None:
                 self.schedule_prune()
 
-    def _end(self, job: Job) -> None:
+    def _end(self, job: Job, now: float) -> None:
         """Keep the job packed from now on; a record that somebody holds stays as it is (Q8)."""
-        now = self._timers.now()
         self._final.add(job, now)
         self._ends.append(now)
         del self._live[job.id]
@@ -312,16 +313,17 @@ class JobStore:
             raise JobNotFinal(f"job {job_id} is {job.status}; cancel it before it is forgotten")
         self._remove(job_id)
 
-    def _prune(self) -> None:
+    def _prune(self, now: float) -> None:
         """Remove the final jobs that are too many, too large or too old, oldest first; O(removed).
 
         Never too much is kept. Of those too old, some stay for the sweep that is due by then:
         thousands at once would hold up everybody.
         """
-        removed = 0
-        while self._too_much() or (removed < SWEEP and self._outlived(self._final.since)):
+        age, removed = self.retention.max_age, 0
+        age = math.inf if age is None else age
+        while (much := self._too_much()) or (self._final.since + age <= now and removed < SWEEP):
             oldest = self._oldest()
-            if oldest is None or not (self._too_much() or self._outlived(oldest[1])):
+            if oldest is None or not (much or oldest[1] + age <= now):
                 return
             self._remove(oldest[0])
             removed += 1
@@ -337,10 +339,6 @@ class JobStore:
             return True
         return kept.max_bytes is not None and self._final.size > kept.max_bytes and count > 1
 
-    def _outlived(self, ended: float) -> bool:
-        most = self.retention.max_age
-        return most is not None and ended + most <= self._timers.now()
-
     def schedule_prune(self) -> None:
         """Have old jobs and batches pruned in time, by one timer; none is no error."""
         max_age = self.retention.max_age
@@ -352,7 +350,7 @@ class JobStore:
 
     def _prune_old(self) -> None:
         self._sweep = None
-        self._prune()
+        self._prune(self._timers.now())
         self.batches.prune()
         self.schedule_prune()
 
