@@ -11,7 +11,6 @@ import sys
 from array import array
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
-from functools import partial
 from operator import attrgetter, itemgetter
 from typing import Any, Final, NamedTuple, TypeAlias
 
@@ -34,10 +33,18 @@ _LIVE_ONLY = {
 }  # fmt: skip
 """Fields of no use once a job has ended; unpacked, they are at their defaults."""
 _DERIVED = {"id", "log", "status", "listed_as", "updated_at"}
-_KEPT = [
-    field.name for field in fields(Job) if field.name not in {*_DERIVED, *_LIVE_ONLY}
-]  # fmt: skip
-_values_of = attrgetter(*_KEPT)
+_ALWAYS = (
+    "number", "type", "params", "created_at", "started_at", "finished_at", "timeout", "result"
+)  # fmt: skip
+"""What differs from one job to the next."""
+_OFTEN = {
+    field.name: field.default
+    for field in fields(Job)
+    if field.name not in {*_DERIVED, *_LIVE_ONLY, *_ALWAYS}
+} | {"attempt": 1, "progress": 100}
+"""What most jobs have in common, as a job has it that was completed at once; packed of others."""
+_AS_OFTEN = tuple(_OFTEN.values())
+_always_of, _others_of = attrgetter(*_ALWAYS), attrgetter(*_OFTEN)
 _error_of = attrgetter(*(field.name for field in fields(JobError)))
 
 _CODES: Final[dict[JobStatus, str]] = {
@@ -53,7 +60,7 @@ _QUEUED = {"status": JobStatus.PENDING, "attempt": 0}
 _STARTED = {"status": JobStatus.RUNNING, "attempt": 1}
 _COMPLETED = {"status": JobStatus.COMPLETED, "error": None}
 _USUAL = ("cqrd", None, 3, None)
-"""What is packed of the events of a job that came, was begun once, and was completed."""
+"""What events say of a job that came, was begun once, and was completed; packed as None."""
 
 
 class Heading(NamedTuple):
@@ -61,28 +68,28 @@ class Heading(NamedTuple):
 
     number: int
     type: str
-    session_id: str | None
-    batch_id: str | None
-    parent_id: str | None
-    idempotency_key: str | None
-    retry_of: str | None
-    owner: str | None
     status: JobStatus
+    session_id: str | None = None
+    batch_id: str | None = None
+    parent_id: str | None = None
+    idempotency_key: str | None = None
+    retry_of: str | None = None
+    owner: str | None = None
 
 
-_TOLD = 4
-"""How many values are packed of the events, before those of the record."""
-_heading_of = itemgetter(
-    *(_TOLD + _KEPT.index(name) for name in Heading._fields if name != "status")
-)
-_make_heading = partial(tuple.__new__, Heading)
+_SHORT = 1 + len(_ALWAYS)
+"""How many values are packed of a job with nothing unusual: its events first."""
+_known_by = itemgetter(*(_SHORT + list(_OFTEN).index(name) for name in Heading._fields[3:]))
 
 
 def pack(job: Job) -> bytes:
     """Return everything of a final job but its id. Its last event must be in its log."""
     events = job.log.single()
-    told = _USUAL if _is_usual(job, events) else _pack_events(job, events)
-    return _dump((*told, *_values_of(job)))
+    told = None if _is_usual(job, events) else _pack_events(job, events)
+    others = _others_of(job)
+    if others == _AS_OFTEN:
+        return _dump((told, *_always_of(job)))
+    return _dump((told, *_always_of(job), *others))
 
 
 def _is_usual(job: Job, events: list[Event]) -> bool:
@@ -177,8 +184,10 @@ def _plain(value: Any) -> Any:
 
 def unpack(job_id: str, packed: bytes) -> Job:
     """Return a record like the one that was packed, with a log that is closed."""
-    codes, times, last, others, *values = marshal.loads(packed)
-    given = dict(zip(_KEPT, values, strict=True))
+    found = marshal.loads(packed)
+    codes, times, last, others = found[0] or _USUAL
+    given = dict(zip(_ALWAYS, found[1:_SHORT], strict=True))
+    given |= zip(_OFTEN, found[_SHORT:] or _AS_OFTEN, strict=True)
     if given["error"] is not None:
         given["error"] = JobError(*given["error"])
     if given["step"] is not None:
@@ -254,7 +263,10 @@ def _unpack_data(kind: EventType, data: dict[str, Any]) -> dict[str, Any]:
 def heading(packed: bytes) -> Heading:
     """Return what other tables know the job by."""
     found = marshal.loads(packed)
-    return _make_heading((*_heading_of(found), _STATUSES[found[0][0]]))
+    status = _STATUSES[(found[0] or _USUAL)[0][0]]
+    if len(found) == _SHORT:
+        return Heading(found[1], found[2], status)
+    return Heading(found[1], found[2], status, *_known_by(found))
 
 
 class Archive:

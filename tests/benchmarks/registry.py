@@ -6,6 +6,7 @@ from . import (
     http,
     idle,
     imports,
+    kept,
     latency,
     lookup,
     memory,
@@ -17,7 +18,7 @@ from . import (
 PARTS = {
     module.PART.name: module.PART
     for module in (
-        throughput, latency, memory, idle, imports, lookup, growth, watchdog, http, streams,
+        throughput, latency, memory, kept, idle, imports, lookup, growth, watchdog, http, streams,
         commands,
     )
 }  # fmt: skip
