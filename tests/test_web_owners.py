@@ -22,6 +22,7 @@ from jobrunner.web import create_app
 from jobrunner.web.owners import OwnedRunner, asking
 from tests.receiving import Receiver
 from tests.serving import make_runner, problem
+from tests.tabled import table
 
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "BREW"]
 OPEN = {"/healthz", "/readyz"}
@@ -175,10 +176,11 @@ def sockets() -> Iterator[Door]:
 
 APP = make_door()[0]
 CASES = list(cases(APP.routes))
+PATHS = {path: [case for case in CASES if case.path == path] for path in [c.path for c in CASES]}
+"""What is asked of each path: a test of each method would take longer than its answer."""
 SOCKETS = [
     route.path.replace(":path", "") for route in APP.routes if isinstance(route, WebSocketRoute)
 ]
-IDS = [f"{case.method} {case.path}" for case in CASES]
 STATES = ["live", "final", "gone"]
 UNKNOWN = "job_00000000000000000000000000000000"
 BATCHES = {UNKNOWN: "batch_00000000000000000000000000000000"}
@@ -212,18 +214,24 @@ def test_there_is_an_example_for_every_route() -> None:
 
 
 @pytest.mark.parametrize("who", [None, "eve"])
-@pytest.mark.parametrize("case", CASES, ids=IDS)
-def test_who_is_nobody_is_answered_nothing(door: Door, case: Case, who: str | None) -> None:
+@pytest.mark.parametrize("path", PATHS)
+def test_who_is_nobody_is_answered_nothing(door: Door, path: str, who: str | None) -> None:
     """Without a key or with a wrong one even the routes are unknown."""
     job_id = door.in_state("ada", "final")
-    answer = door.ask(case, who, ids_of(case.path, job_id))
-    if case.path in OPEN:
-        assert answer.status_code == (200 if case.known else 405)
-    elif case.path in BY_LINK:
-        assert answer.status_code == (404 if case.known else 405)
-    else:
-        assert (answer.status_code, answer.headers["www-authenticate"]) == (401, "Bearer")
-        assert job_id not in answer.text
+    with table() as each:
+        for case in PATHS[path]:
+            with each(case.method):
+                answer = door.ask(case, who, ids_of(path, job_id))
+                if path in OPEN:
+                    assert answer.status_code == (200 if case.known else 405)
+                elif path in BY_LINK:
+                    assert answer.status_code == (404 if case.known else 405)
+                else:
+                    assert (answer.status_code, answer.headers["www-authenticate"]) == (
+                        401,
+                        "Bearer",
+                    )
+                    assert job_id not in answer.text
 
 
 def test_an_owner_isn_t_told_how_many_jobs_others_have(door: Door) -> None:
@@ -234,28 +242,32 @@ def test_an_owner_isn_t_told_how_many_jobs_others_have(door: Door) -> None:
     assert stats["workers"] > 0
 
 
-@pytest.mark.parametrize("case", CASES, ids=IDS)
-def test_the_owner_is_answered(door: Door, case: Case) -> None:
+@pytest.mark.parametrize("path", PATHS)
+def test_the_owner_is_answered(door: Door, path: str) -> None:
     """The door is shut for others, not for them; a method that isn't there is a 405."""
-    job_id = door.submitted("ada", {"type": "echo", "params": {"value": "of ada"}})
-    door.client.get(f"/jobs/{job_id}?wait=30", headers=key_of("ada"))
-    answer = door.ask(case, "ada", ids_of(case.path, job_id))
-    method = "GET" if case.method == "HEAD" else case.method
-    expected = EXAMPLES[method, case.path][1] if case.known else 405
-    assert answer.status_code == expected, answer.text
+    with table() as each:
+        for case in PATHS[path]:
+            with each(case.method):
+                job_id = door.submitted("ada", {"type": "echo", "params": {"value": "of ada"}})
+                door.client.get(f"/jobs/{job_id}?wait=30", headers=key_of("ada"))
+                answer = door.ask(case, "ada", ids_of(path, job_id))
+                method = "GET" if case.method == "HEAD" else case.method
+                expected = EXAMPLES[method, path][1] if case.known else 405
+                assert answer.status_code == expected, answer.text
 
 
-@pytest.mark.parametrize(
-    ("case", "state"),
-    [
-        pytest.param(case, state, id=f"{case.method} {case.path}-{state}")
-        for case, state in product(CASES, STATES)
-        if case.known or state == "live"  # no job is looked for by a method that isn't there
-    ],
-)
-def test_another_owner_can_t_tell_a_job_from_none(door: Door, case: Case, state: str) -> None:
+@pytest.mark.parametrize("state", STATES)
+@pytest.mark.parametrize("path", PATHS)
+def test_another_owner_can_t_tell_a_job_from_none(door: Door, path: str, state: str) -> None:
     """Status, headers and body are those of an id that never was, and nothing has happened."""
-    job_id = door.in_state("ada", state)
+    with table() as each:
+        for case in PATHS[path]:
+            if case.known or state == "live":  # no job is looked for by a method that isn't there
+                with each(case.method):
+                    check_another_owner(door, case, door.in_state("ada", state))
+
+
+def check_another_owner(door: Door, case: Case, job_id: str) -> None:
     before = door.client.get(f"/jobs/{job_id}", headers=key_of("ada"))
     answer = door.ask(case, "bob", ids_of(case.path, job_id))
     if "{" in case.path:
@@ -280,7 +292,7 @@ def closed(door: Door, path: str, who: str | None) -> int:
         return error.code
 
 
-@pytest.mark.parametrize("path", sorted({case.path for case in CASES} | set(SOCKETS)))
+@pytest.mark.parametrize("path", sorted(PATHS.keys() | set(SOCKETS)))
 def test_a_websocket_is_as_shut_as_the_rest(sockets: Door, path: str) -> None:
     """Nobody comes in, and to another owner a job is an unknown one; not every path is a socket."""
     job_id = sockets.in_state("ada", "final")
