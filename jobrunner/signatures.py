@@ -56,7 +56,7 @@ def make_handler(
     own = [p for p in parameters if p.name != context_name]
     for parameter in own:
         _check_parameter(parameter, annotations, name)
-    params = _params_adapter(name, own, annotations) if own else None
+    params, schema = _params_adapter(name, own, annotations) if own else (None, {})
     return Handler(
         name=name,
         function=function,
@@ -68,7 +68,7 @@ def make_handler(
         defaults={p.name: p.default for p in own if p.default is not p.empty},
         positional=tuple(p.name for p in parameters if p.kind is p.POSITIONAL_ONLY),
         options=options,
-        redaction=None if params is None else redaction_for(params.json_schema()),
+        redaction=None if params is None else redaction_for(schema),
     )
 
 
@@ -153,20 +153,30 @@ def _kind(function: Function) -> Kind:
 
 def _params_adapter(
     name: str, parameters: list[inspect.Parameter], annotations: Mapping[str, Any]
-) -> TypeAdapter[Any]:
+) -> tuple[TypeAdapter[Any], dict[str, Any]]:
+    """Return what validates the params, and their JSON schema."""
     fields = [(p.name, annotations[p.name], _field(p)) for p in parameters]
     try:
-        record = dataclasses.make_dataclass("Params", fields, kw_only=True)
-        config = ConfigDict(extra="forbid", arbitrary_types_allowed=False, title=name)
-        adapter: TypeAdapter[Any] = TypeAdapter(
-            pydantic_dataclasses.dataclass(record, config=config)
-        )
-        adapter.json_schema()  # what has none would fail later, for whoever lists the types
-        return adapter
+        adapter: TypeAdapter[Any] = TypeAdapter(_record(name, fields))
+        # What has none would fail later, for whoever lists the types.
+        return adapter, adapter.json_schema()
     except (PydanticUserError, TypeError, ValueError) as error:
         raise InvalidHandler(
             f"the params of handler {name!r} can't be validated: {describe(error)}"
         ) from None
+
+
+def _record(name: str, fields: list[tuple[str, Any, Any]]) -> type:
+    """Make a dataclass of the params; of all that one may have, nothing that nobody asks for.
+
+    To write each method, and a signature as a docstring, would take twice the time.
+    """
+    record = dataclasses.make_dataclass(
+        "Params", fields, namespace={"__doc__": "Params of a job."},
+        init=False, repr=False, eq=False, kw_only=True,
+    )  # fmt: skip
+    config = ConfigDict(extra="forbid", arbitrary_types_allowed=False, title=name)
+    return pydantic_dataclasses.dataclass(record, config=config, repr=False, eq=False)
 
 
 def _field(parameter: inspect.Parameter) -> Any:
