@@ -396,6 +396,7 @@ def template(path: str) -> str:
     return re.sub(r"\{\w+\}", f"{{{kind}_id}}", path.partition("?")[0])
 
 
+@pytest.mark.slow  # of a document that long it takes half a second to read every schema
 async def test_the_document_is_sound_to_a_validator_of_others(served: Bench) -> None:
     """What makes clients of it reads it by the specification, and not by our tests."""
     validator = pytest.importorskip("openapi_spec_validator", reason="it comes with extra `dev`")
