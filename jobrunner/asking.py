@@ -145,7 +145,7 @@ class Asking:
         return question
 
     def _save_status(self, job: Job, at: float) -> None:
-        self._store.save(job, "status", {"status": job.status, "attempt": job.attempt}, at=at)
+        self._store.save(job, "status", jobs.standing(job), at=at)
 
     def _expire(self, job: Job, question: OpenQuestion) -> None:
         if not question.answer.done():

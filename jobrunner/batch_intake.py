@@ -22,7 +22,7 @@ from .errors import (
 from .fingerprints import fingerprint
 from .handlers import Handler
 from .heritage import Heritage
-from .jobs import Job
+from .jobs import Job, standing
 from .limits import check_count, check_seconds
 from .subjobs import SubJobs
 from .submission import Intake, duplicate, set_key
@@ -209,7 +209,7 @@ class BatchIntake(Intake):
         if checked.on_duplicate == "replace" and (key := job.concurrency_key) is not None:
             for rival in list(self._alike(job.type, key, job.owner, heritage).values()):
                 self._control.cancel(rival, "superseded")
-        self._store.add(job, {"status": job.status, "attempt": 0})
+        self._store.add(job, standing(job))
         self._enqueue(job, checked, heritage)
 
     def _one(self, handler: Handler, item: Item, fields: Fields, batch_id: str, now: float) -> Job:

@@ -87,7 +87,7 @@ class Endings:
         for alarm in job.alarms:
             self._timers.cancel(alarm)
         job.alarms = ()
-        data = {"status": job.status, "error": error_fields(job.error)}
+        data = {"status": job.status._value_, "error": error_fields(job.error)}
         self._store.save(job, "done", data, at=now)
 
     def time(self, job: Job) -> float:

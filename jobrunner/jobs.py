@@ -326,6 +326,11 @@ def _move(job: Job, status: JobStatus) -> None:
     job.status = status
 
 
+def standing(job: Job) -> dict[str, Any]:
+    """Return what an event of its status says, in JSON values."""
+    return {"status": job.status._value_, "attempt": job.attempt}
+
+
 def log_fields(job: Job) -> dict[str, str]:
     """Return what a line of the log about the job has as `extra`."""
     return {"job_id": job.id, "job_type": job.type}

@@ -145,8 +145,7 @@ class Outcomes:
         now = self._now()
         jobs.retry(job, described, now + delay)
         data = {
-            "status": job.status,
-            "attempt": job.attempt,
+            **jobs.standing(job),
             "next_attempt_at": iso(job.next_attempt_at),
             "error": error_fields(described),
         }
@@ -175,7 +174,7 @@ class Outcomes:
     def _interrupt(self, job: Job) -> None:
         now = self._now()
         jobs.interrupt(job)
-        self._store.save(job, "status", {"status": job.status, "attempt": job.attempt}, at=now)
+        self._store.save(job, "status", jobs.standing(job), at=now)
         self._queue.put(job)
 
 

@@ -56,9 +56,9 @@ _TYPES: Final[dict[EventType, str]] = {
     "question": "Q", "answer": "A",
 }  # fmt: skip
 _EVENTS = {code: type for type, code in _TYPES.items()}
-_QUEUED = {"status": JobStatus.PENDING, "attempt": 0}
-_STARTED = {"status": JobStatus.RUNNING, "attempt": 1}
-_COMPLETED = {"status": JobStatus.COMPLETED, "error": None}
+_QUEUED = {"status": JobStatus.PENDING.value, "attempt": 0}
+_STARTED = {"status": JobStatus.RUNNING.value, "attempt": 1}
+_COMPLETED = {"status": JobStatus.COMPLETED.value, "error": None}
 _USUAL = ("cqrd", None, 3, None)
 """What events say of a job that came, was begun once, and was completed; packed as None."""
 
@@ -88,8 +88,8 @@ def pack(job: Job) -> bytes:
     told = None if _is_usual(job, events) else _pack_events(job, events)
     others = _others_of(job)
     if others == _AS_OFTEN:
-        return _dump((told, *_always_of(job)))
-    return _dump((told, *_always_of(job), *others))
+        return dump((told, *_always_of(job)))
+    return dump((told, *_always_of(job), *others))
 
 
 def _is_usual(job: Job, events: list[Event]) -> bool:
@@ -118,7 +118,7 @@ def _pack_events(
     That is bytes in bytes, so that who wants a heading needn't make a thousand events.
     """
     codes, others = _CODES[job.status], []
-    done = {"status": job.status, "error": error_fields(job.error)}
+    done = {"status": job.status.value, "error": error_fields(job.error)}
     for event in events:
         if event.type == "status" and event.data == _QUEUED:
             codes += "q"
@@ -132,7 +132,7 @@ def _pack_events(
     times = tuple(event.at for event in events)
     log = job.log
     last = log.last if log.older is None else (log.last, _pack_older(log.older))
-    return codes, times, last, _dump(others) if others else None
+    return codes, times, last, dump(others) if others else None
 
 
 def _pack_older(older: Older) -> bytes:
@@ -140,7 +140,7 @@ def _pack_older(older: Older) -> bytes:
         (event.seq, event.type, event.at, event.data, ends and ends.tobytes())
         for event, ends in older.joints
     ]
-    return _dump((older.first, joints))
+    return dump((older.first, joints))
 
 
 def _unpack_older(job_id: str, packed: bytes) -> Older:
@@ -148,17 +148,18 @@ def _unpack_older(job_id: str, packed: bytes) -> Older:
     return Older(
         first,
         [
-            Joint(Event(seq, job_id, kind, at, _unpack_data(kind, data)), ends and array("H", ends))
+            Joint(Event(seq, job_id, kind, at, data), ends and array("H", ends))
             for seq, kind, at, data, ends in joints
         ],
     )
 
 
-def _dump(value: Any) -> bytes:
+def dump(value: Any, format: int = _FORMAT) -> bytes:
+    """Return a value as `marshal` keeps it; what isn't made of JSON values is made so."""
     try:
-        return marshal.dumps(value, _FORMAT)
+        return marshal.dumps(value, format)
     except ValueError:  # a subclass of str, as every status is, or no JSON value
-        return marshal.dumps(_plain(value), _FORMAT)
+        return marshal.dumps(_plain(value), format)
 
 
 def _plain(value: Any) -> Any:
@@ -222,11 +223,10 @@ class _Told(NamedTuple):
             elif code == "r":
                 yield Event(seq, self.job_id, "status", at, dict(_STARTED))
             elif code == "d":
-                end = {"status": self.status, "error": error_fields(self.error)}
+                end = {"status": self.status.value, "error": error_fields(self.error)}
                 yield Event(seq, self.job_id, "done", at, end)
             else:
-                data = _unpack_data(_EVENTS[code], next(rest))
-                yield Event(seq, self.job_id, _EVENTS[code], at, data)
+                yield Event(seq, self.job_id, _EVENTS[code], at, next(rest))
 
 
 class _PackedLog(EventLog):
@@ -252,12 +252,6 @@ class _PackedLog(EventLog):
         self._events = [*made]
         self._bytes = sum(event.weight for event in made if event.type in TEXTUAL)
         return getattr(self, name)
-
-
-def _unpack_data(kind: EventType, data: dict[str, Any]) -> dict[str, Any]:
-    if kind in ("status", "done") and "status" in data:
-        data["status"] = JobStatus(data["status"])
-    return data
 
 
 def heading(packed: bytes) -> Heading:

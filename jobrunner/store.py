@@ -11,7 +11,8 @@ from typing import Any, NamedTuple, TypeAlias
 
 from .batches import Batch, Batches
 from .errors import BatchGone, BatchNotFound, JobGone, JobNotFinal, JobNotFound
-from .events import EventLog, EventType, make_event
+from .events import EventType, make_event
+from .feed import Feed
 from .fingerprints import fingerprint
 from .groups import Groups
 from .jobs import WAITING, Job, JobStatus
@@ -58,7 +59,7 @@ class JobStore:
         timers: Timers,
     ) -> None:
         self.retention = retention
-        self.feed = EventLog(max_events=max_feed)
+        self.feed = Feed(max_events=max_feed)
         self.counts = dict.fromkeys(JobStatus, 0)
         self.pruned = 0
         self.live_bytes = 0
@@ -155,7 +156,7 @@ class JobStore:
         cancelled = job.status is JobStatus.CANCELLED
         reason = job.cancel_reason if cancelled else job.error and job.error.reason
         batch.job_ended(
-            job.number, job.id, {"status": job.status, "reason": reason}, job.updated_at
+            job.number, job.id, {"status": job.status.value, "reason": reason}, job.updated_at
         )
         if batch.is_final:
             self.batches.end(batch)
@@ -363,7 +364,7 @@ class JobStore:
     def wake(self) -> None:
         """Work again, with a feed that goes on where the last one ended."""
         if self.feed.closed:
-            self.feed = EventLog(max_events=self.feed.max_events, last=self.feed.last)
+            self.feed = Feed(max_events=self.feed.max_events, last=self.feed.last)
         self.schedule_prune()
 
     def _remove(self, job_id: str) -> None:

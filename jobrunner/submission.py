@@ -24,7 +24,7 @@ from .events import EventLog
 from .handlers import Handler
 from .handles import Outcome
 from .heritage import NO_HERITAGE, Heritage, ended_with_parent, inherit
-from .jobs import WAITING, Job, JobStatus
+from .jobs import WAITING, Job, JobStatus, standing
 from .limits import Limits, check_seconds
 from .queue import JobQueue
 from .redaction import MASK
@@ -189,7 +189,7 @@ class Intake:
         for rival in replaced:
             self._control.cancel(rival, "superseded")
         job = self._job(handler, raw, arguments, checked.fields, now, retry_of)
-        self._store.add(job, {"status": job.status, "attempt": 0})
+        self._store.add(job, standing(job))
         if key is not None and whole != raw:
             self._store.join(key, job, whole)
         self._enqueue(job, checked, heritage)

@@ -191,7 +191,7 @@ class Workers:
     def _begin(self, job: Job) -> None:
         now, clock = self._now(), self._timers.now()
         jobs.start(job, now, clock)
-        self._store.save(job, "status", {"status": job.status, "attempt": job.attempt}, at=now)
+        self._store.save(job, "status", jobs.standing(job), at=now)
         handler = self._handlers.find(job.type)
         attempt = Attempt(job, handler, JobContext(job, self._desk), self._release)
         self.attempts[job.id] = attempt

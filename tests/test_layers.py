@@ -20,7 +20,7 @@ ORDER = """
     gates queue submit_options handles subjobs parents askers
     process_table processes commands signals inbox said context current capture
     results fingerprints handlers signatures
-    pages packing
+    pages packing feed
     witnesses tally groups listing store heritage endings threads stuck failures
     deliveries direct posting hosts couriers webhooks engines sight watchdog single attempt aside
     asking outcomes worker control pool submission job_types lookup answering steering

@@ -22,8 +22,8 @@ from jobrunner.views import error_fields, view, view_json
 from tests.records import make_job, state_of
 
 ERROR = JobError("error", "ValueError", "no", "no\nway", 2, True, "Traceback: ä\ud800")
-QUEUED = {"status": JobStatus.PENDING, "attempt": 0}
-STARTED = {"status": JobStatus.RUNNING, "attempt": 1}
+QUEUED = {"status": "pending", "attempt": 0}
+STARTED = {"status": "running", "attempt": 1}
 
 
 class Name(StrEnum):
@@ -45,7 +45,7 @@ def ended(status: JobStatus = JobStatus.COMPLETED, **fields: Any) -> Job:
     job = make_job(**(given | fields))
     happen(job, "status", QUEUED)
     happen(job, "status", STARTED)
-    happen(job, "done", {"status": status, "error": error_fields(job.error)})
+    happen(job, "done", {"status": status.value, "error": error_fields(job.error)})
     job.log.close()
     return job
 
@@ -100,13 +100,13 @@ def test_all_fields_come_back_together() -> None:
 
 @pytest.mark.parametrize("status", [JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED])
 def test_each_end_comes_back(status: JobStatus) -> None:
-    """With the error, its traceback too, and with the very status, not a text like it."""
+    """With the error, its traceback too, and with the very status; its events have its text."""
     job = ended(status, error=None if status is JobStatus.COMPLETED else ERROR)
     assert same(job)
     back = again(job)
     assert back.status is back.listed_as is status
     assert back.is_final
-    assert [type(event.data["status"]) for event in back.log.read().events] == [JobStatus] * 3
+    assert [type(event.data["status"]) for event in back.log.read().events] == [str] * 3
 
 
 def test_what_only_a_live_job_has_is_let_go() -> None:
@@ -134,14 +134,12 @@ def test_all_kinds_of_events_come_back() -> None:
     happen(job, "progress", {"progress": 50, "message": "half", "step": {"current": 1, "total": 2}})
     happen(job, "log", {"level": "info", "text": "ä\ud800", "fields": {"n": 10**30, "x": math.inf}})
     happen(job, "output", {"stream": "stdout", "text": "line\n"})
-    happen(job, "status", {"status": JobStatus.RETRYING, "attempt": 1, "error": {"detail": "no"}})
-    happen(job, "status", {"status": JobStatus.RUNNING, "attempt": 2})
+    happen(job, "status", {"status": "retrying", "attempt": 1, "error": {"detail": "no"}})
+    happen(job, "status", {"status": "running", "attempt": 2})
     happen(job, "gap", {"from": 1, "to": 2})
-    happen(job, "done", {"status": JobStatus.FAILED, "error": {"not": "the job's"}})
+    happen(job, "done", {"status": "failed", "error": {"not": "the job's"}})
     job.log.close()
     assert same(job)
-    kinds = [type(event.data.get("status")) for event in again(job).log.read().events]
-    assert kinds.count(JobStatus) == 5
 
 
 @pytest.mark.parametrize(("max_events", "max_bytes", "first"), [
@@ -156,7 +154,7 @@ def test_q8_a_log_that_lost_events_has_the_same_numbers(
                    finished_at=1.0, result=b"1")  # fmt: skip
     for _ in range(11):
         happen(job, "output", {"stream": "stdout", "text": "0123456789"})
-    happen(job, "done", {"status": job.status, "error": None})
+    happen(job, "done", {"status": job.status.value, "error": None})
     job.log.close()
     assert job.log.first == first
     assert same(job)
@@ -170,7 +168,7 @@ def test_q8_a_log_with_older_output_goes_on_from_every_number(kind: EventType) -
     for number in range(200):
         happen(job, "output", {"stream": "text", "text": f"{number} "})
         if number % 50 == 0:
-            happen(job, "status", {"status": JobStatus.RUNNING, "attempt": number})
+            happen(job, "status", {"status": "running", "attempt": number})
     for _ in range(39):
         happen(job, kind, {"stream": "text", "text": "x"})
     job.log.close()
@@ -179,8 +177,6 @@ def test_q8_a_log_with_older_output_goes_on_from_every_number(kind: EventType) -
     assert same(job)
     assert [other.read(after) for after in range(250)] == [log.read(after) for after in range(250)]
     assert (len(other), other.has_text) == (len(log), True)
-    statuses = [event.data["status"] for event in other.kept() if event.type == "status"]
-    assert {type(status) for status in statuses} == {JobStatus}
 
 
 def test_q8_a_log_that_lost_older_output_has_the_same_numbers() -> None:
