@@ -46,7 +46,8 @@ class Frozen(BaseModel):
         return schema
 
 
-def _field_texts(model: type[BaseModel]) -> dict[str, str]:
+@lru_cache(maxsize=64)  # to look for a class in its file takes longer than the rest of a schema
+def _field_texts(model: type[BaseModel]) -> Mapping[str, str]:
     """Return the texts that stand under the fields of a class and of those it is made from.
 
     There are none where there is no source, or no longer the one that was imported.

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from tempfile import TemporaryDirectory
@@ -9,6 +10,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 from pydantic import BaseModel, Field, SecretStr
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from jobrunner import JobContext, JobRunner, RetryableError, RetryPolicy
@@ -19,6 +21,10 @@ HOSTILE = "\x1b]0;pwned\x07\x1b]52;c;eA==\x07\x1b[2J\x9b5A\x1b]8;;http://evil\x0
 """What no terminal may get to see; brackets are text and no markup."""
 HARMLESS = "[bold]x"
 """What is left of it."""
+
+
+COMMAND = get_command(app)
+"""Built once, as by the program: for each command anew it would take longer than many a command."""
 
 
 class Ended(NamedTuple):
@@ -37,6 +43,19 @@ class Ended(NamedTuple):
     def lines(self) -> list[Any]:
         """The documents on stdout, one a line."""
         return [json.loads(line) for line in self.out.splitlines()]
+
+
+def run(*arguments: str, stdin: str = "", **env: str | None) -> Ended:
+    """Run a command in this process to its end, with these variables set or, if None, unset."""
+    with CliRunner(env=env).isolation(input=stdin) as (out, err, _):
+        code: Any = 0
+        try:
+            COMMAND.main(args=arguments, prog_name="jobrunner")
+        except SystemExit as end:
+            code = end.code or 0
+        sys.stdout.flush()
+        sys.stderr.flush()
+        return Ended(code, out.getvalue().decode(), err.getvalue().decode())
 
 
 class Approval(BaseModel):
@@ -74,10 +93,7 @@ class Terminal(NamedTuple):
         """Run a command to its end."""
         env = {"COLUMNS": "200", "JOBRUNNER_URL": self.bench.url, "NO_COLOR": None,
                "JOBRUNNER_TOKEN": self.bench.token, "XDG_RUNTIME_DIR": self.runtime}  # fmt: skip
-        result = CliRunner(env=env | environment).invoke(app, arguments, input=stdin)
-        if result.exception is not None and not isinstance(result.exception, SystemExit):
-            raise result.exception
-        return Ended(result.exit_code, result.stdout, result.stderr)
+        return run(*arguments, stdin=stdin, **env | environment)
 
     def submit(self, type: str, **params: Any) -> str:
         """Submit a job and return its id."""

@@ -47,6 +47,7 @@ class Scripted:
                              "model": body["model"], "choices": [choice]})  # fmt: skip
 
 
+@pytest.mark.slow  # it loads the package, which takes longer than all that it does
 async def test_the_openai_package_calls_the_tools(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -13,11 +13,10 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from typer.testing import CliRunner
 
 from jobrunner import __version__
-from jobrunner.cli import app
 from tests.processes import ends
+from tests.terminal import run
 
 COMMAND = [sys.executable, "-m", "jobrunner"]
 SERVED = "from jobrunner import JobRunner\nrunner = JobRunner()\nother = 1\n"
@@ -46,8 +45,8 @@ def started(*arguments: str, cwd: Path | None = None) -> "Iterator[subprocess.Po
 
 def inside(*arguments: str) -> tuple[int, str]:
     """Run the command in this process, for what starts nothing."""
-    result = CliRunner(env={"COLUMNS": "200"}).invoke(app, arguments)
-    return result.exit_code, result.output
+    ended = run(*arguments, COLUMNS="200")
+    return ended.code, ended.out + ended.err
 
 
 def line(running: "subprocess.Popen[str]") -> str:
@@ -214,9 +213,9 @@ def test_serve_refuses_what_it_cannot_serve(here: Path, arguments: list[str], sa
 
 def test_serve_shows_an_error_of_the_module_itself(here: Path) -> None:
     """A missing import inside it isn't "no such module": its author needs the traceback."""
-    result = CliRunner().invoke(app, ["serve", "broken_by_test:runner"])
-    assert isinstance(result.exception, ModuleNotFoundError)
-    assert result.exception.name == "no_such_module_here"
+    with pytest.raises(ModuleNotFoundError) as shown:
+        run("serve", "broken_by_test:runner")
+    assert shown.value.name == "no_such_module_here"
 
 
 def test_serve_says_when_the_port_is_taken(here: Path) -> None:

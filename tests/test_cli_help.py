@@ -5,11 +5,10 @@ import subprocess
 import sys
 
 import pytest
-from typer.testing import CliRunner
 
-from jobrunner.cli import app
 from jobrunner.cli.exits import MEANINGS
 from tests.readme import README
+from tests.terminal import run
 
 COMMANDS = (
     "serve run demo submit list show watch logs cancel retry answer types stats tools mcp version"
@@ -21,14 +20,14 @@ COMMANDS = (
 def test_every_command_explains_itself(command: str, columns: str) -> None:
     """What it does and which options it has, in a narrow terminal too."""
     arguments = [command, "--help"] if command else ["--help"]
-    result = CliRunner(env={"COLUMNS": columns}).invoke(app, arguments)
-    assert (result.exit_code, "Usage:" in result.output) == (0, True)
-    assert max(len(line) for line in result.output.splitlines()) <= int(columns)
+    ended = run(*arguments, COLUMNS=columns)
+    assert (ended.code, "Usage:" in ended.out) == (0, True)
+    assert max(len(line) for line in f"{ended.out}{ended.err}".splitlines()) <= int(columns)
 
 
 def test_without_a_command_it_says_which_there_are() -> None:
     """Nobody remembers them all, nor what each exit code means."""
-    output = CliRunner(env={"COLUMNS": "200"}).invoke(app, []).output
+    output = run(COLUMNS="200").out
     assert all(f" {name} " in output for name in COMMANDS)
     assert all(f"{code}  {meaning}" in output for code, meaning in MEANINGS.items())
 

@@ -10,25 +10,23 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 pytest.importorskip("mcp", reason="needs the extra mcp")
-pytest.importorskip("fastmcp_tasks", reason="needs fastmcp and fastmcp-tasks, of the extra dev")
 
 from jobrunner.server import serving
 from tests.mcp_clients import LEGACY, MODERN, Agent, KnowsTasks
 from tests.mcp_served import make_runner
 from tests.serving import connect
 
-import fastmcp  # isort: skip
-from fastmcp.client.elicitation import ElicitResult  # isort: skip
-from fastmcp.client.transports import StdioTransport, StreamableHttpTransport  # isort: skip
-from fastmcp_tasks.client import call_tool_task  # isort: skip
 from mcp.client.client import Client  # isort: skip
 from mcp.client.stdio import StdioServerParameters, stdio_client  # isort: skip
 from mcp.client.streamable_http import streamable_http_client  # isort: skip
+
+if TYPE_CHECKING:  # it takes half a second to load, in each process that runs tests
+    import fastmcp
 
 HERE = Path(__file__).parents[1]
 SERVE = ["-m", "jobrunner", "mcp", "tests.mcp_served:runner"]
@@ -62,8 +60,12 @@ async def mcp_client(transport: str, **options: Any) -> AsyncIterator[Client]:
 
 
 @asynccontextmanager
-async def fastmcp_client(transport: str, **options: Any) -> AsyncIterator[fastmcp.Client[Any]]:
+async def fastmcp_client(transport: str, **options: Any) -> AsyncIterator["fastmcp.Client[Any]"]:
     """Yield a client of `fastmcp` that is connected to a server of its own."""
+    pytest.importorskip("fastmcp_tasks", reason="needs fastmcp and fastmcp-tasks, of the extra dev")
+    import fastmcp
+    from fastmcp.client.transports import StdioTransport, StreamableHttpTransport
+
     if transport == "stdio":
         process = StdioTransport(
             sys.executable, SERVE, env=dict(os.environ), cwd=str(HERE), keep_alive=False
@@ -126,6 +128,7 @@ async def test_the_client_of_mcp_goes_the_path_by_plain_calls(transport: str) ->
     assert set(kinds) == {"complete"}
 
 
+@pytest.mark.slow  # it loads the package
 @transports
 async def test_the_client_of_fastmcp_goes_the_path_by_plain_calls(transport: str) -> None:
     """It declares the extension always, so by the protocol of before, which has none."""
@@ -162,9 +165,14 @@ async def test_the_client_of_mcp_goes_the_path_by_tasks(transport: str) -> None:
     assert done["result"]["structuredContent"]["result"] == "app in eu"
 
 
+@pytest.mark.slow  # it loads the package
 @transports
 async def test_the_client_of_fastmcp_goes_the_path_by_tasks(transport: str) -> None:
     """Its handle polls, puts the question to its user as a form, and returns the tool's result."""
+    pytest.importorskip("fastmcp_tasks", reason="needs fastmcp and fastmcp-tasks, of the extra dev")
+    from fastmcp.client.elicitation import ElicitResult
+    from fastmcp_tasks.client import call_tool_task
+
     asked: list[str] = []
 
     async def answer(message: str, *rest: Any) -> ElicitResult[Any]:
