@@ -6,6 +6,7 @@ import pytest
 
 from jobrunner import InvalidOption
 from jobrunner.addresses import Target, addresses_of, check_literal, is_public, parse_url
+from tests.tabled import each_of
 
 NOT_PUBLIC = """
     0.0.0.0 0.1.2.3 10.0.0.1 10.255.255.255 100.64.0.1 100.127.255.255 127.0.0.1 127.255.255.254
@@ -40,23 +41,21 @@ ODD = """
 """.split()  # \uff11 is a wide 1
 
 
-@pytest.mark.parametrize("address", NOT_PUBLIC)
+@each_of(NOT_PUBLIC)
 def test_an_address_that_is_not_public_is_none(address: str) -> None:
     """Each of them reaches this machine, its network or nobody, in one of the ways to write it."""
     assert not is_public(address)
 
 
-@pytest.mark.parametrize("address", PUBLIC)
+@each_of(PUBLIC)
 def test_a_public_address_is_one(address: str) -> None:
     """What is next to a reserved block belongs to somebody, who wants webhooks."""
     assert is_public(address)
 
 
-@pytest.mark.parametrize(
-    "url", [*ODD, "http://exa mple.com/", "http://example.com/\r\nHost: x", "http://a/\n", "", 7,
-            None, b"http://example.com/", "http://example.com/" + "x" * 2_048,
-            "http://" + "a." * 130 + "com/"],
-)  # fmt: skip
+@each_of([*ODD, "http://exa mple.com/", "http://example.com/\r\nHost: x", "http://a/\n", "", 7,
+          None, b"http://example.com/", "http://example.com/" + "x" * 2_048,
+          "http://" + "a." * 130 + "com/"])  # fmt: skip
 def test_a_url_that_is_read_in_two_ways_is_refused(url: object) -> None:
     """Where two parsers differ, one checks what the other doesn't reach."""
     with pytest.raises(InvalidOption) as caught:

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobrunner.cli.stripping import Stripper, one_line, stripped
+from tests.tabled import each_of
 
 HOSTILE = {
     "cursor up": ("\x1b[5A", ""),
@@ -56,15 +57,15 @@ HOSTILE = {
 }
 
 
-@pytest.mark.parametrize(("text", "shown"), HOSTILE.values(), ids=HOSTILE)
-@pytest.mark.parametrize("colours", [True, False])
-def test_what_a_terminal_would_obey_is_gone(text: str, shown: str, colours: bool) -> None:
+@each_of(HOSTILE)
+def test_what_a_terminal_would_obey_is_gone(text: str, shown: str) -> None:
     """A job's output may come from a web page; it must not drive who looks at it."""
-    left = stripped(text, colours=colours)
-    assert re.sub(r"\x1b\[[0-9;]*m", "", left) == shown
+    for colours in (True, False):
+        left = stripped(text, colours=colours)
+        assert re.sub(r"\x1b\[[0-9;]*m", "", left) == shown
 
 
-@pytest.mark.parametrize(("text", "shown"), HOSTILE.values(), ids=HOSTILE)
+@each_of(HOSTILE)
 def test_it_is_gone_when_it_comes_in_pieces(text: str, shown: str) -> None:
     """Output is streamed; each half of a sequence alone looks like text."""
     stripper = Stripper(colours=False)

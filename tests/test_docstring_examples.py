@@ -15,6 +15,7 @@ import jobrunner
 from jobrunner import JobRunner, client, public, testing, webhooks
 from jobrunner.server import serving
 from jobrunner.web import create_app
+from tests.tabled import each_of
 
 MODULES: list[ModuleType] = [public, client, testing, webhooks]
 NAMES = {name: value for module in MODULES for name, value in vars(module).items()}
@@ -101,7 +102,7 @@ PUBLIC = [
 ]
 
 
-@pytest.mark.parametrize("kind", {each.__name__: each for each in PUBLIC}.values())
+@each_of({each.__name__: each for each in PUBLIC})
 def test_each_public_class_says_what_all_of_it_is(kind: type) -> None:
     """Units, shapes and errors are nowhere else to be found."""
     assert kind.__doc__

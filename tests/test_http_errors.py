@@ -11,6 +11,7 @@ import pytest
 from starlette.exceptions import HTTPException
 
 from jobrunner.http_errors import LONGEST_WAIT, may_pass, status_of, wait_of
+from tests.tabled import each_of
 
 DATE = "Sun, 06 Nov 1994 08:49:37 GMT"
 UNIX = 784_111_777.0
@@ -150,10 +151,10 @@ def test_finds_the_status_wherever_a_library_keeps_it(error: Exception) -> None:
     assert status_of(error) == 429
 
 
-@pytest.mark.parametrize("value", [
+@each_of([
     None, True, "429", b"429", 429.0, math.nan, 0, -1, 200, 302, 399, 600, 10**400, [429], object(),
     Part(), Answering(),
-], ids=lambda value: str(value)[:20])  # fmt: skip
+])  # fmt: skip
 def test_takes_nothing_else_for_a_status(value: Any) -> None:
     """Anybody's exception may have a `status`; a wrong guess would fail its job at once."""
     for name in ("status_code", "status"):
@@ -161,10 +162,10 @@ def test_takes_nothing_else_for_a_status(value: Any) -> None:
     assert status_of(Carrier(response=Part(status_code=value))) is None
 
 
-@pytest.mark.parametrize("error", [
+@each_of([
     ValueError(), ConnectionError(), TimeoutError(), httpx2.ConnectError("no route"),
     httpx2.ReadTimeout("slow"), Answering(), Raising(), Carrier(status_code=Lying(7)),
-], ids=lambda error: type(error).__name__)  # fmt: skip
+])  # fmt: skip
 def test_an_error_without_a_status_may_pass(error: Exception) -> None:
     """T13: a connection that broke says nothing against another try, nor does a hostile object."""
     assert (status_of(error), may_pass(error), wait_of(error, 0.0)) == (None, True, 0.0)
@@ -238,13 +239,13 @@ def test_waits_the_seconds_that_retry_after_says(value: Any, expected: float) ->
     assert told({"Retry-After": value}) == expected
 
 
-@pytest.mark.parametrize("value", [
+@each_of([
     "", "soon", "-5", "+5", "nan", "NaN", "inf", "-inf", "Infinity", "1e3", "1_0", "0x10", "1, 2",
     "٣", "²", "5 s", "9" * 101, ".", "Sun, 06 Nov 99999999 08:49:37 GMT",
     "Sun, 06 Nov 99999999999999999999 08:49:37 GMT", "Sun, 99 Nov 1994 08:49:37 GMT",
     DATE.replace("Nov", "Foo"), DATE * 9, None, True, b"5", [5], 10**5_000, -5, math.nan, math.inf,
     object(), Answering(), Raising(),
-], ids=lambda value: type(value).__name__)  # fmt: skip
+])  # fmt: skip
 def test_a_wait_that_makes_no_sense_says_nothing(value: Any) -> None:
     """T13: the backoff is there for it, and nothing may raise."""
     assert told({"Retry-After": value}, now=0.0) == 0.0

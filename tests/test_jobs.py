@@ -22,6 +22,7 @@ from jobrunner.jobs import (
     start,
 )
 from tests.records import make_job, state_of
+from tests.tabled import each_of
 
 ERROR = JobError.from_limit("timeout", "timed out after 5 s", attempt=1)
 WAYS: list[tuple[Callable[[Job], None], JobStatus]] = [
@@ -133,8 +134,7 @@ def test_an_interruption_gives_the_attempt_back() -> None:
     assert changes(job, lambda: interrupt(job)) == {"status": JobStatus.PENDING, "attempt": 0}
 
 
-@pytest.mark.parametrize("status", list(JobStatus))
-@pytest.mark.parametrize(("change", "target"), WAYS)
+@each_of((status, *way) for status in JobStatus for way in WAYS)
 def test_goes_only_where_the_table_says(
     status: JobStatus, change: Callable[[Job], None], target: JobStatus
 ) -> None:

@@ -1,12 +1,14 @@
 """Bounds and durations: what they accept."""
 
 import math
+from itertools import product
 from typing import Any
 
 import pytest
 
 from jobrunner import InvalidOption, Limits, Retention
 from jobrunner.limits import LONGEST, check_seconds
+from tests.tabled import each_of
 
 BAD_NUMBERS = [-1, -0.5, math.inf, math.nan, "5"]
 
@@ -19,9 +21,8 @@ def test_retention_refuses_what_is_no_bound(name: str, value: Any) -> None:
         Retention(**{name: value})
 
 
-@pytest.mark.parametrize("value", [*BAD_NUMBERS, None])
-@pytest.mark.parametrize("name", ["max_pending", "max_params", "max_metadata", "max_result",
-                                  "max_events", "max_text", "max_feed"])  # fmt: skip
+@each_of(product(["max_pending", "max_params", "max_metadata", "max_result",
+                  "max_events", "max_text", "max_feed"], [*BAD_NUMBERS, None]))  # fmt: skip
 def test_limits_refuse_what_is_no_bound(name: str, value: Any) -> None:
     """Everything is bounded: None, which would mean no limit, is none here (Q10)."""
     with pytest.raises(InvalidOption, match=f"{name} is .*; it must be a number, 0 or more"):

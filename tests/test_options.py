@@ -6,6 +6,7 @@ import pytest
 
 from jobrunner import InvalidOption, JobRunner, RetryPolicy
 from jobrunner.options import DEFAULT_OPTIONS, RateLimit, TypeOptions, checked_options, parse_rate
+from tests.tabled import each_of
 
 
 async def nothing() -> None: ...
@@ -109,8 +110,7 @@ def test_reads_a_rate(text: str, expected: tuple[int, float]) -> None:
     assert parse_rate(text) == expected
 
 
-@pytest.mark.parametrize(
-    "text",
+@each_of(
     ["", "5", "5/", "/s", "0/s", "-5/s", "5.5/s", "5/0s", "5/00s", "5/000min", "5/week", "5/m",
      "5/s/s", "5 per s", "1000001/s", "99999999/s", "5/100000s", "5/-1s", "\u0665/s", "5/s\n5/s",
      5, 5.0, True, b"5/s", ["5/s"]],

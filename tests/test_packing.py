@@ -20,6 +20,7 @@ from jobrunner.pages import Ids
 from jobrunner.timers import Timer
 from jobrunner.views import error_fields, view, view_json
 from tests.records import make_job, state_of
+from tests.tabled import each_of
 
 ERROR = JobError("error", "ValueError", "no", "no\nway", 2, True, "Traceback: ä\ud800")
 QUEUED = {"status": "pending", "attempt": 0}
@@ -82,7 +83,7 @@ OTHERS = {"id", "log", "status", "listed_as", "updated_at", *LIVE_ONLY}
 FIELDS = [field for field in dataclasses.fields(Job) if field.name not in OTHERS]
 
 
-@pytest.mark.parametrize("field", [pytest.param(it, id=it.name) for it in FIELDS])
+@each_of({field.name: field for field in FIELDS})
 def test_every_field_comes_back(field: "dataclasses.Field[Any]") -> None:
     """Whoever adds a field to the job needn't know how ended ones are kept."""
     given = {field.name: example(field)}

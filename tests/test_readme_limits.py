@@ -28,6 +28,7 @@ from jobrunner.web.streams import HEARTBEAT
 from jobrunner.webhooks import MAX_BODY as MAX_WEBHOOK
 from jobrunner.webhooks import new_secret
 from tests.readme import README
+from tests.tabled import each_of
 
 SECTION = README[README.index("### Limits and defaults") :].partition("\n## ")[0]
 ROWS = re.findall(r"^\| ([^*|\n][^|]*) \| ([^|]+) \| ([^|]+) \|$", SECTION, re.MULTILINE)[2:]
@@ -106,7 +107,7 @@ def default_of(what: str, where: str) -> Any:
     return UNLIKE[written] if written in UNLIKE else OPTIONS[found[1]][found[2]]
 
 
-@pytest.mark.parametrize(("what", "stated", "where"), ROWS, ids=[row[0] for row in ROWS])
+@each_of(ROWS)
 def test_a_row_states_the_default(what: str, stated: str, where: str) -> None:
     """A table that is wrong is worse than none."""
     assert stated in texts(default_of(what, where))

@@ -11,6 +11,7 @@ from jobrunner.redaction import MASK, Redaction, redact, redaction_for
 from jobrunner.signatures import make_handler
 from jobrunner.testing import unix_now, virtual_time
 from tests.serving import in_process
+from tests.tabled import each_of
 
 SECRET = [
     "password", "PASSWORD", "db_password", "userPassword", "passwd", "secret", "client_secret",
@@ -26,13 +27,13 @@ PLAIN = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("name", SECRET)
+@each_of(SECRET)
 def test_what_has_the_name_of_a_secret_is_masked(name: str) -> None:
     """The last part of a name says what it is, however it is written."""
     assert redact({"a": [{name: "s3cret", "b": 1}]}) == {"a": [{name: MASK, "b": 1}]}
 
 
-@pytest.mark.parametrize("name", PLAIN)
+@each_of(PLAIN)
 def test_what_only_sounds_like_one_is_not(name: str) -> None:
     """A job that counts tokens shows how many, and a dict of data has keys."""
     value = {"a": [{name: "text"}]}
@@ -64,7 +65,7 @@ def test_a_very_long_name_costs_no_memory_and_is_known_by_its_end() -> None:
     assert redact({"x" * 100_000 + "_token": "t"}) == {"x" * 100_000 + "_token": MASK}
 
 
-@pytest.mark.parametrize("name", SECRET)
+@each_of(SECRET)
 def test_json_is_masked_by_the_same_names(name: str) -> None:
     """It is only read where a word is in it that every secret's name has."""
     raw = to_json({"a": {name: "s3cret"}})

@@ -16,6 +16,7 @@ import pytest
 from jobrunner import InvalidOption, JobFailed, PermanentError, RetryableError, RetryPolicy
 from jobrunner.limits import LONGEST
 from jobrunner.retry import NO_RETRY, RetryBudget
+from tests.tabled import each_of
 
 
 class Unlucky(Random):
@@ -109,7 +110,7 @@ def busiest(moments: list[float], width: float) -> int:
     return max(bisect_left(moments, m + width) - i for i, m in enumerate(moments))
 
 
-@pytest.mark.parametrize("options", [
+@each_of([
     {"max_attempts": 0}, {"max_attempts": -1}, {"max_attempts": 2.5}, {"max_attempts": math.inf},
     {"max_attempts": math.nan}, {"max_attempts": "3"},
     {"base": -0.1}, {"base": math.inf}, {"base": math.nan},
