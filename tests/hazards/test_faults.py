@@ -21,6 +21,13 @@ class Fault(BaseException):
     """What nobody expects: not even an Exception."""
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _frozen() -> None:
+    """Have the collections below go through what comes from now on, and take a tenth."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True)
 def _told_of_here() -> Iterator[None]:
     """Have the loop tell of a fault that ended a task, not later among another test's lines."""
