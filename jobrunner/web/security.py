@@ -66,8 +66,8 @@ class Guard:
         with asking(owner):
             put_off = postponing(scope)
             await app(scope, receive, _careful(send) if scope["type"] == "http" else send)
-            for serve in put_off:
-                await serve(scope, receive, send)
+            while put_off:  # each is let go of: it leads to the scope, which leads to the list
+                await put_off.pop(0)(scope, receive, send)
 
     async def _admit(self, scope: Scope) -> tuple[ASGIApp, str | None]:
         """Return what answers: the app, and for which owner, or why it doesn't."""

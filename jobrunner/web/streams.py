@@ -128,8 +128,13 @@ class EventStream(Response):
                 continue  # what there was is not for this reader
             elif log.closed:
                 return
-            elif not await rest.wait(after, send.last + HEARTBEAT):
-                await send(b": still here\n\n")
+            else:
+                try:
+                    await rest.begin(after, send.last + HEARTBEAT)
+                finally:
+                    rest.stop()
+                if rest.due:
+                    await send(b": still here\n\n")
 
 
 class _Rest:
@@ -154,23 +159,26 @@ class _Rest:
         """Whether the client has left."""
         return self._gone.done()
 
-    async def wait(self, after: int, beat: float) -> bool:
-        """Wait for what is above `after`; return False when it is time to say a word.
+    def begin(self, after: int, beat: float) -> "asyncio.Future[None]":
+        """Return what to await: it comes with what is above `after`, or when a word is `due`.
+
+        That is no coroutine: one for each open stream would be a quarter of a kilobyte.
 
         Args:
-            beat: When that is, on the loop's clock.
+            beat: When a word is due, on the loop's clock.
         """
         self._beat = beat
         if self._timer is None:
             self._timer = self._loop.call_at(beat, self._look)
         waiter = self._waiter = self._loop.create_future()
         self._log.add_waiter(waiter, after)
-        try:
-            await waiter
-        finally:
-            self._log.remove_waiter(waiter)
+        return waiter
+
+    def stop(self) -> None:
+        """Wait no longer; whoever began does this in any case."""
+        if self._waiter is not None:
+            self._log.remove_waiter(self._waiter)
             self._waiter = None
-        return not self._due()
 
     def end(self) -> None:
         """Wait for nothing any more."""
@@ -178,11 +186,13 @@ class _Rest:
         if self._timer is not None:
             self._timer.cancel()
 
-    def _due(self) -> bool:
+    @property
+    def due(self) -> bool:
+        """Whether it is time to say a word."""
         return self._beat - self._loop.time() <= 0.001  # a timer may strike that much too early
 
     def _look(self) -> None:
-        if self._due():
+        if self.due:
             self._timer = None
             self._wake()
         else:

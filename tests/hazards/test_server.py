@@ -5,7 +5,8 @@ import gc
 import re
 import sys
 import tracemalloc
-from collections.abc import AsyncIterator
+import weakref
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,8 @@ from jobrunner.server import serving
 from jobrunner.testing.clock import VirtualLoop, simulate, unix_now, virtual_time
 from jobrunner.web import create_app
 from tests.runners import new_runner
-from tests.serving import GONE_ON, Bench, bench, in_process, make_runner, stream
+from tests.serving import GONE_ON, Bench, bench, in_process, make_runner, request_for, stream
+from tests.sockets import handshake_for
 
 
 def test_s2_a_runner_that_was_never_started_says_how_to_start_it() -> None:
@@ -169,6 +171,50 @@ async def test_s5_one_event_reaches_all_streams_and_nothing_is_left_of_them() ->
             assert [b"event: done" in reader.got for reader in readers] == [True] * 100 + [False]
     await turns()
     assert asyncio.all_tasks() <= before
+
+
+KEPT_OF_A_WATCHER = {"EventStream", "_Protocol", "_WebSockets", "ServerProtocol"}
+
+
+def kept_of_watchers() -> list[Any]:
+    """Return what there is of them, ours and the servers'."""
+    return [it for it in gc.get_objects() if type(it).__name__ in KEPT_OF_A_WATCHER]
+
+
+@pytest.mark.parametrize(
+    "path, request_of, first",
+    [
+        ("/jobs/{}/stream", request_for, b"event: snapshot\n"),
+        ("/jobs/{}/ws", handshake_for, b'"snapshot"'),
+        ("/ws/s", handshake_for, b'"snapshot"'),
+    ],
+)
+async def test_s5_a_watcher_that_has_left_is_not_left_to_the_garbage_collector(
+    path: str, request_of: Callable[[str, str], bytes], first: bytes
+) -> None:
+    """It comes seldom, and until then ten thousand of them would keep 130 MB."""
+    runner, gates = make_runner()
+    async with serving(runner) as server:
+        job = await runner.submit("hold", {"key": "k"}, session_id="s")
+        await gates["k reached"].wait()
+        gc.collect()
+        gc.disable()  # from here on, what is let go of is gone at once or never
+        try:
+            port = int(server.url.rpartition(":")[2])
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(request_of(path.format(job.id), server.token))
+            async with asyncio.timeout(GONE_ON):
+                await reader.readuntil(first)
+                found = kept_of_watchers()
+                assert len(found) == 2
+                gone: asyncio.Queue[object] = asyncio.Queue()
+                kept = [weakref.ref(one, gone.put_nowait) for one in found]
+                found.clear()
+                writer.close()
+                for _ in kept:
+                    await gone.get()
+        finally:
+            gc.enable()
 
 
 @virtual_time
