@@ -64,14 +64,6 @@ class _Protocol(AutoHTTPProtocol):  # type: ignore[misc, valid-type]  # one of t
         super().handle_websocket_upgrade(*event)
         self.parser = None  # it and this, each of which leads to the other, have done their part
 
-
-class _WebSockets(WebSocketsSansIOProtocol):
-    """uvicorn's own, likewise."""
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        super().connection_lost(exc)
-        self.conn.parser.close()  # what it has is all that leads back to `conn`
-
     def send_400_response(self, msg: str) -> None:
         detail = "the request is not HTTP/1.1 as RFC 9112 has it; it may have two Host headers"
         answer = problem_response(400, "invalid-request", detail)
@@ -81,6 +73,14 @@ class _WebSockets(WebSocketsSansIOProtocol):
             % (head, bytes(answer.body))
         )
         self.transport.close()
+
+
+class _WebSockets(WebSocketsSansIOProtocol):
+    """uvicorn's own, likewise."""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self.conn.parser.close()  # what it has is all that leads back to `conn`
 
 
 class Server(uvicorn.Server):
