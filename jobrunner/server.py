@@ -45,7 +45,7 @@ class _Pipeline(list[Any]):
 
     __slots__ = ()
 
-    def appendleft(self, request: Any) -> None:
+    def appendleft(self, request: Any) -> None:  # pragma: no cover  # httptools, as h11 has none
         self.insert(0, request)
 
 
