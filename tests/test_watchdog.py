@@ -20,7 +20,7 @@ import pytest
 import jobrunner
 from jobrunner.sight import Sight, uncollected
 from jobrunner.watchdog import Blockage, Watchdog
-from tests.watched import LIMIT, block, busy, recorded, turn, watched
+from tests.watched import LIMIT, Watched, block, busy, never_noticed, recorded, turn, watched
 
 HERE = __file__
 
@@ -214,7 +214,8 @@ async def test_t9_a_library_alone_is_the_place() -> None:
 
 async def test_t9_many_short_callbacks_are_no_blockage() -> None:
     """Each turn of this loop takes longer than the limit, and nobody is to blame."""
-    with watched() as dog:
+
+    async def scene(_: Watched) -> None:
         loop = asyncio.get_running_loop()
         done = loop.create_future()
 
@@ -227,24 +228,29 @@ async def test_t9_many_short_callbacks_are_no_blockage() -> None:
             loop.call_soon(step)
         loop.call_soon(done.set_result, None)
         await done
-    assert (dog.reports, dog.records.lines) == ([], [])
+
+    await never_noticed(scene)
 
 
 async def test_t9_a_task_that_works_in_short_steps_is_no_blockage() -> None:
     """It is in the same task at each look, and yet everybody has a turn."""
-    with watched() as dog:
+
+    async def scene(_: Watched) -> None:
         await busy(0.2)
-    assert (dog.reports, dog.records.lines) == ([], [])
+
+    await never_noticed(scene)
 
 
 async def test_t9_nothing_is_said_while_it_rests() -> None:
     """The time before counts for nothing either when it watches again."""
-    with watched() as dog:
+
+    async def scene(dog: Watched) -> None:
         dog.watchdog.rest()
         await busy(2 * LIMIT)
         dog.watchdog.watch()
         await busy(LIMIT)
-    assert (dog.reports, dog.records.lines) == ([], [])
+
+    await never_noticed(scene)
 
 
 async def test_t9_another_loop_in_the_thread_is_not_its_business() -> None:

@@ -4,13 +4,16 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 
 from jobrunner.watchdog import Blockage, Watchdog
 
 LIMIT = 0.08
 """Seconds: what blocks has to be noticed on a machine that is busy, without taking long."""
+
+
+TRIES = 5
 
 
 class Records(logging.Handler):
@@ -66,6 +69,20 @@ def watched(*, limit: float = LIMIT) -> Iterator[Watched]:
             yield Watched(watchdog, records, reports)
         finally:
             watchdog.close()
+
+
+async def never_noticed(scene: Callable[[Watched], Awaitable[None]]) -> None:
+    """Check that nothing is said of a scene.
+
+    It is played again where something was: a machine that is busy may stop the process for longer
+    than the limit, which is a blockage, and no fault of the scene's.
+    """
+    for _ in range(TRIES):
+        with watched() as dog:
+            await scene(dog)
+        if not dog.reports and not dog.records.lines:
+            return
+    raise AssertionError(f"each of {TRIES} times: {dog.reports} {dog.records.lines}")
 
 
 async def turn() -> None:
