@@ -215,7 +215,7 @@ async def test_t9_a_library_alone_is_the_place() -> None:
 async def test_t9_many_short_callbacks_are_no_blockage() -> None:
     """Each turn of this loop takes longer than the limit, and nobody is to blame."""
 
-    async def scene(_: Watched) -> None:
+    async def scene(_dog: Watched) -> None:
         loop = asyncio.get_running_loop()
         done = loop.create_future()
 
@@ -235,7 +235,7 @@ async def test_t9_many_short_callbacks_are_no_blockage() -> None:
 async def test_t9_a_task_that_works_in_short_steps_is_no_blockage() -> None:
     """It is in the same task at each look, and yet everybody has a turn."""
 
-    async def scene(_: Watched) -> None:
+    async def scene(_dog: Watched) -> None:
         await busy(0.2)
 
     await never_noticed(scene)
