@@ -12,6 +12,7 @@ import pytest
 
 from jobrunner import JobRunner
 from jobrunner.server import Server, serving
+from tests.accepting import accepting
 
 CHROMIUM = shutil.which("chromium")
 BROWSER = [
@@ -170,8 +171,7 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 async def line_to(server: Server) -> AsyncIterator[Line]:
     """Put a line between a browser and a server."""
     line = Line(server)
-    async with await asyncio.start_server(line.serve, "127.0.0.1", 0) as listening:
-        line.port = listening.sockets[0].getsockname()[1]
+    async with accepting(line.serve) as line.port:
         try:
             yield line
         finally:

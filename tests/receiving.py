@@ -18,6 +18,7 @@ from jobrunner import (
 )
 from jobrunner.testing import unix_now
 from jobrunner.webhooks import new_secret, verify
+from tests.accepting import accepting
 
 SECRET = new_secret()
 Reply = int | tuple[int, Mapping[str, str]] | Exception
@@ -125,10 +126,8 @@ async def listening(
 ) -> AsyncIterator[Listening]:
     """Listen on a free port; each connection gets these bytes once its head is read, or this."""
     heads: list[bytes] = []
-    connections: dict[asyncio.Task[Any], asyncio.StreamWriter] = {}
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        connections[asyncio.current_task()] = writer  # type: ignore[index]  # it runs in one
         try:
             if head:
                 heads.append(await reader.readuntil(b"\r\n\r\n"))
@@ -137,20 +136,11 @@ async def listening(
                 await writer.drain()
             else:
                 await behave(reader, writer)
-        except (OSError, asyncio.IncompleteReadError):
-            pass  # the other side has gone, or the test is over
         finally:
             writer.close()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0, **options)
-    try:
-        yield Listening(server.sockets[0].getsockname()[1], heads)
-    finally:
-        server.close()
-        for writer in connections.values():
-            writer.transport.abort()
-        if connections:
-            await asyncio.wait(connections)
+    async with accepting(serve, **options) as port:
+        yield Listening(port, heads)
 
 
 def data_of(received: Received) -> Any:

@@ -10,6 +10,7 @@ import pytest
 
 from jobrunner import JobContext, JobRunner
 from jobrunner.server import Server, serving
+from tests.accepting import accepting
 from tests.paged import BROWSER, Tab, browsing, line_to, open_tab
 
 pytestmark = BROWSER
@@ -255,9 +256,9 @@ async def cutting(
         reader.feed_eof()
         await asking
 
-    async with await asyncio.start_server(serve, "127.0.0.1", 0) as listening:
+    async with accepting(serve) as between:
         try:
-            yield listening.sockets[0].getsockname()[1], asked
+            yield between, asked
         finally:
             for end in ends:
                 end.transport.abort()

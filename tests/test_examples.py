@@ -14,6 +14,8 @@ import httpx2
 import pytest
 from starlette.types import ASGIApp
 
+from tests.accepting import accepting
+
 EXAMPLES = Path(__file__).parent.parent / "examples"
 SUITE = Path(__file__).parent.parent / "jobrunner" / "demo_suite"
 
@@ -110,8 +112,7 @@ async def test_the_agent_calls_back_when_it_is_done() -> None:
         writer.close()
 
     example = load("agent_endpoints")
-    async with await asyncio.start_server(receive, "127.0.0.1", 0) as receiver:
-        port = receiver.sockets[0].getsockname()[1]
+    async with accepting(receive) as port:
         async with client_of(example, example["app"]) as client:
             body = {"prompt": "hello", "callback_url": f"http://localhost:{port}/hook"}
             task_id = (await client.post("/agent/submit-with-callback", json=body)).json()[

@@ -12,6 +12,7 @@ from urllib.parse import parse_qsl, unquote
 import pytest
 
 from jobrunner import InvalidParams, RetryPolicy
+from tests.accepting import accepting
 from tests.tools_files import PAYLOADS, load, refused_tool, result_of, serving, tool, view_of
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nok\n"
@@ -57,8 +58,8 @@ class Server:
 async def server(*answers: bytes) -> AsyncIterator[Server]:
     """Serve on a free port while the block runs."""
     found = Server(*answers)
-    async with await asyncio.start_server(found.take, "127.0.0.1", 0) as listening:
-        found.url = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
+    async with accepting(found.take) as port:
+        found.url = f"http://127.0.0.1:{port}"
         yield found
 
 
@@ -311,8 +312,8 @@ async def test_a_request_takes_no_longer_than_the_file_says(tmp_path: Path) -> N
         await reader.read()
         writer.close()
 
-    async with await asyncio.start_server(silent, "127.0.0.1", 0) as listening:
-        url = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
+    async with accepting(silent) as port:
+        url = f"http://127.0.0.1:{port}"
         file = load(tmp_path, http(url, parameters=[], timeout="50ms"))
         ended = await view_of(file, {})
     assert load(tmp_path, http(url)).tools[0].timeout == 30.0

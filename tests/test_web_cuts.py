@@ -22,6 +22,7 @@ from websockets.uri import parse_uri
 
 from jobrunner import JobContext, JobRunner, Limits
 from jobrunner.server import Server, serving
+from tests.accepting import accepting
 from tests.serving import GONE_ON
 
 AT_ONCE = 5
@@ -196,8 +197,7 @@ async def line_to(runner: JobRunner) -> AsyncIterator[Line]:
     """Serve a runner, with a proxy before it."""
     async with serving(runner) as server:
         line = Line(server)
-        async with await asyncio.start_server(line.pass_on, "127.0.0.1", 0) as proxy:
-            line.port = proxy.sockets[0].getsockname()[1]
+        async with accepting(line.pass_on) as line.port:
             yield line
 
 
