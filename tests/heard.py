@@ -20,7 +20,8 @@ class Place:
 
 
 def capturing(**options: Any) -> JobRunner:
-    return JobRunner(capture_logs=True, **options)
+    """Return a runner that keeps what is said; a busy machine's stops aren't among it."""
+    return JobRunner(**{"capture_logs": True, "watchdog": None, **options})
 
 
 async def said(job: JobHandle[Any]) -> Said:

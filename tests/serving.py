@@ -66,7 +66,7 @@ class Bench(NamedTuple):
 
 def make_runner(**options: Any) -> tuple[JobRunner, Gates]:
     """Return a runner with the job types, and the gates they wait at."""
-    runner, gates = JobRunner(**{"shutdown_timeout": 0.0, **options}), Gates()
+    runner, gates = JobRunner(**{"shutdown_timeout": 0.0, "watchdog": None, **options}), Gates()
 
     @runner.job
     async def echo(value: Any = None) -> Any:

@@ -45,7 +45,7 @@ async def watched(
 
 async def ran(act: Act, **options: Unpack[SubmitOptions]) -> JobHandle[None]:
     """Run a handler that does `act` to its end."""
-    runner = JobRunner(now=unix_now)
+    runner = JobRunner(now=unix_now, watchdog=None)
 
     @runner.job
     async def handler(ctx: JobContext) -> None:
@@ -447,7 +447,7 @@ async def test_a_command_can_fail_its_job() -> None:
 @virtual_time
 async def test_fields_of_a_log_line_are_bounded() -> None:
     """A handler that logs its whole document must not fill the memory with it (Q10)."""
-    runner = JobRunner(now=unix_now)
+    runner = JobRunner(now=unix_now, watchdog=None)
 
     @runner.job
     async def chatter(ctx: JobContext) -> None:
@@ -466,7 +466,7 @@ async def test_fields_of_a_log_line_are_bounded() -> None:
 @virtual_time
 async def test_a_field_of_a_log_line_may_be_called_message() -> None:
     """Whatever an author calls their fields, the line is kept."""
-    runner = JobRunner(now=unix_now)
+    runner = JobRunner(now=unix_now, watchdog=None)
 
     @runner.job
     async def chatter(ctx: JobContext) -> None:

@@ -669,7 +669,7 @@ async def test_a_second_cancel_kills(
     run.task.cancel()
     asked = time.monotonic()
     assert isinstance(await run.failed(), asyncio.CancelledError)
-    assert time.monotonic() - asked < 0.25
+    assert time.monotonic() - asked < 5.0  # nobody waits for the handler, which has no end
     assert await ended(child)
 
 
@@ -710,9 +710,10 @@ async def test_what_is_cancelled_before_it_has_a_child_ends_at_once(own: Process
     run = Run(own, handlers.pid)
     await asyncio.sleep(0)
     run.task.cancel()
-    asked = time.monotonic()
+    for _ in range(20):  # turns of the loop: a child takes thousands
+        await asyncio.sleep(0)
+    assert run.task.done()
     assert isinstance(await run.failed(), asyncio.CancelledError)
-    assert time.monotonic() - asked < 0.2
 
 
 @one_loop

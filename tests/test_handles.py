@@ -24,7 +24,7 @@ from jobrunner.testing import EPOCH, unix_now, virtual_time
 
 def runner_with_types(**options: Any) -> JobRunner:
     """Return a runner with a few job types to wait for."""
-    runner = JobRunner(now=unix_now, **options)
+    runner = JobRunner(now=unix_now, watchdog=None, **options)
 
     @runner.job
     async def double(n: int) -> int:

@@ -166,7 +166,7 @@ def test_a_schema_says_whether_values_can_have_parts_that_it_doesn_t_name(
 
 
 def new_runner(seen: list[Any]) -> JobRunner:
-    runner = JobRunner(now=unix_now)
+    runner = JobRunner(now=unix_now, watchdog=None)
 
     @runner.job
     async def deploy(
