@@ -19,7 +19,8 @@ from .benchmarks.shape import OURS, Figures, Goal, Part, Way
 
 SMALL = {
     "jobs": 20, "burst": 20, "times": 20, "turns": 2, "few": 20, "many": 40, "batch": 5,
-    "settle": 10, "kept": 20, "more": 5, "milliseconds": 50, "streams": 3, "events": 3, "interpreters": 1, "megabytes": 1,
+    "settle": 10, "kept": 20, "more": 5, "milliseconds": 50, "streams": 3, "events": 3,
+    "interpreters": 1, "megabytes": 1,
 }  # fmt: skip
 WAYS = [
     pytest.param(part, way, id=f"{part.name}: {way.name}")
