@@ -158,7 +158,7 @@ def dump(value: Any, format: int = _FORMAT) -> bytes:
     """Return a value as `marshal` keeps it; what isn't made of JSON values is made so."""
     try:
         return marshal.dumps(value, format)
-    except ValueError:  # a subclass of str, as every status is, or no JSON value
+    except ValueError:  # an error, a step, a text of a class of its own, or no JSON value
         return marshal.dumps(_plain(value), format)
 
 

@@ -52,8 +52,8 @@ class _Pipeline(list[Any]):
 class _Protocol(AutoHTTPProtocol):  # type: ignore[misc, valid-type]  # one of two, by what is installed
     """uvicorn's own, but for the answer to what isn't HTTP: a problem document as everywhere.
 
-    Nothing of a connection is left to the garbage collector, which comes seldom: until then ten
-    thousand that are closed would keep what they had.
+    What it has of a connection isn't left to the garbage collector, which comes seldom: until then
+    ten thousand that are closed would keep all of it. asyncio's own transports are.
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:

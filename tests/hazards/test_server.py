@@ -192,7 +192,7 @@ def kept_of_watchers() -> list[Any]:
 async def test_s5_a_watcher_that_has_left_is_not_left_to_the_garbage_collector(
     path: str, request_of: Callable[[str, str], bytes], first: bytes
 ) -> None:
-    """It comes seldom, and until then ten thousand of them would keep 130 MB."""
+    """It comes seldom. What asyncio keeps of a transport is left to it all the same."""
     runner, gates = make_runner()
     async with serving(runner) as server:
         job = await runner.submit("hold", {"key": "k"}, session_id="s")
