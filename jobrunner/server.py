@@ -45,7 +45,7 @@ class _Pipeline(list[Any]):
 
     __slots__ = ()
 
-    def appendleft(self, request: Any) -> None:  # pragma: no cover  # httptools, as h11 has none
+    def appendleft(self, request: Any) -> None:
         self.insert(0, request)
 
 
@@ -53,12 +53,16 @@ class _Protocol(AutoHTTPProtocol):  # type: ignore[misc, valid-type]  # one of t
     """uvicorn's own, but for the answer to what isn't HTTP: a problem document as everywhere.
 
     What it has of a connection isn't left to the garbage collector, which comes seldom: until then
-    ten thousand that are closed would keep all of it. asyncio's own transports are.
+    ten thousand that are closed would keep the memory of all of it.
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self.pipeline = _Pipeline()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        _let_go(self.transport)
 
     def handle_websocket_upgrade(self, *event: Any) -> None:
         super().handle_websocket_upgrade(*event)
@@ -81,6 +85,13 @@ class _WebSockets(WebSocketsSansIOProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         self.conn.parser.close()  # what it has is all that leads back to `conn`
+        _let_go(self.transport)
+
+
+def _let_go(transport: Any) -> None:
+    """Take a closed transport's method from it, as asyncio itself does from 3.12 on."""
+    if hasattr(transport, "_read_ready_cb"):
+        transport._read_ready_cb = None
 
 
 class Server(uvicorn.Server):
