@@ -24,7 +24,7 @@ from tests.receiving import Receiver
 from tests.serving import make_runner, problem
 from tests.tabled import table
 
-METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "BREW"]
+METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "LOCK"]
 OPEN = {"/healthz", "/readyz"}
 """What answers strangers; add nothing without a thought."""
 BY_LINK = {"/answers/{token}"}

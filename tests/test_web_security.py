@@ -21,8 +21,8 @@ from tests.tabled import table
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 PROBLEM = "application/problem+json"
-METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "BREW"]
-UNSAFE = ["POST", "PUT", "PATCH", "DELETE", "BREW"]
+METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "LOCK"]
+UNSAFE = ["POST", "PUT", "PATCH", "DELETE", "LOCK"]
 OPEN = {("GET", "/healthz"), ("HEAD", "/healthz"), ("GET", "/readyz"), ("HEAD", "/readyz")}
 """The routes that answer without a token; add none without a thought."""
 BY_LINK = "/answers/job_unknown"
