@@ -90,7 +90,7 @@ class _WebSockets(WebSocketsSansIOProtocol):
 
 def _let_go(transport: Any) -> None:
     """Take a closed transport's method from it, as asyncio itself does from 3.12 on."""
-    if hasattr(transport, "_read_ready_cb"):
+    if hasattr(transport, "_read_ready_cb"):  # pragma: no branch  # uvloop's have none
         transport._read_ready_cb = None
 
 
