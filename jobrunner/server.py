@@ -22,6 +22,7 @@ import uvicorn
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
+from .crowd import Crowd
 from .errors import InvalidOption
 from .runner import JobRunner
 from .web import create_app
@@ -226,8 +227,9 @@ class Server(uvicorn.Server):
 
     async def main_loop(self) -> None:
         """Serve until somebody asks for the end; uvicorn's own looks ten times a second."""
-        seconds = 0
+        seconds, crowd = 0, Crowd()
         while not await self.on_tick(10 * seconds):
+            crowd.count(len(self.server_state.connections) + len(self.server_state.tasks))
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(1.0):
                     await self._asked.wait()

@@ -32,8 +32,8 @@ LINES = """
     metrics tracing telemetry
     client_address client_errors client_http client_events client_progress client_waiting
     client_jobs client_batches client_watching client_batching client_async client_bridge
-    client_sync_batches client_sync client|tools web whereabouts server demo cli __main__ testing
-    pytest_plugin
+    client_sync_batches client_sync client|tools web whereabouts crowd server demo cli __main__
+    testing pytest_plugin
 """.strip().splitlines()
 ORDER = [names.split("|") for line in LINES for names in line.split()]
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}
