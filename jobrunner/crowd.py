@@ -8,8 +8,9 @@ and to the C library, which keeps what lies beneath something that is still ther
 import ctypes
 import gc
 
-MANY = 1_000
-"""How many have to leave, so that it is worth some milliseconds."""
+MANY = 2_000
+"""How many connections and tasks have to end, two for each watcher, so that it is worth some
+milliseconds, and that the next full collection comes earlier."""
 
 FROZEN = 1_000
 """With more than that the program has frozen its own, and wants them to stay so; 3.12 has some
@@ -28,7 +29,7 @@ class Crowd:
 
     def count(self, there: int) -> None:
         """Note how many there are; give their memory back if many have left, or leave still."""
-        self._leaving = self._most - there >= (1 if self._leaving else MANY)
+        self._leaving = self._most - there >= (MANY // 10 if self._leaving else MANY)
         if self._leaving:
             give_back()
         self._most = there if self._leaving else max(self._most, there)
@@ -37,9 +38,11 @@ class Crowd:
 def give_back() -> None:
     """Empty the lists of spare objects and the C library's heap, as far as they can be."""
     if gc.get_freeze_count() < FROZEN:
-        gc.freeze()  # a collection empties the lists, and there is nothing for it to look at
-        gc.collect()
-        gc.unfreeze()
+        gc.freeze()
+        try:
+            gc.collect()  # empties the lists, and has nothing to look at
+        finally:
+            gc.unfreeze()
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's
     if trim is not None:
         trim(0)

@@ -90,7 +90,8 @@ class _WebSockets(WebSocketsSansIOProtocol):
 
 
 def _let_go(transport: Any) -> None:
-    """Take a closed transport's method from it, as asyncio itself does from 3.12 on."""
+    """Have a lost connection's transport lead to itself no more, by methods that it keeps."""
+    transport.close()  # takes them from it since 3.12; a loss by itself doesn't
     if hasattr(transport, "_read_ready_cb"):  # pragma: no branch  # uvloop's have none
         transport._read_ready_cb = None
 

@@ -3,6 +3,8 @@
 import asyncio
 import gc
 import re
+import socket
+import struct
 import sys
 import tracemalloc
 import weakref
@@ -181,6 +183,7 @@ def kept_of_watchers() -> list[Any]:
     return [it for it in gc.get_objects() if type(it).__name__ in KEPT_OF_A_WATCHER]
 
 
+@pytest.mark.parametrize("reset", [False, True], ids=["closed", "reset"])
 @pytest.mark.parametrize(
     "path, request_of, first",
     [
@@ -190,9 +193,9 @@ def kept_of_watchers() -> list[Any]:
     ],
 )
 async def test_s5_a_watcher_that_has_left_is_not_left_to_the_garbage_collector(
-    path: str, request_of: Callable[[str, str], bytes], first: bytes
+    path: str, request_of: Callable[[str, str], bytes], first: bytes, reset: bool
 ) -> None:
-    """It comes seldom. What asyncio keeps of a transport is left to it all the same."""
+    """It comes seldom. asyncio's transport, small as it is, lies in the midst of all else."""
     runner, gates = make_runner()
     async with serving(runner) as server:
         job = await runner.submit("hold", {"key": "k"}, session_id="s")
@@ -211,6 +214,9 @@ async def test_s5_a_watcher_that_has_left_is_not_left_to_the_garbage_collector(
                 gone: asyncio.Queue[object] = asyncio.Queue()
                 kept = [weakref.ref(one, gone.put_nowait) for one in found]
                 found.clear()
+                if reset:
+                    close = writer.get_extra_info("socket").setsockopt
+                    close(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 writer.close()
                 for _ in kept:
                     await gone.get()
