@@ -43,6 +43,6 @@ def give_back() -> None:
             gc.collect()  # empties the lists, and has nothing to look at
         finally:
             gc.unfreeze()
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's
-    if trim is not None:
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:  # pragma: no branch  # glibc has it, musl and macOS don't
         trim(0)
