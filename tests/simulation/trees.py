@@ -342,8 +342,13 @@ class Forest:
             if not job.log.closed:
                 due = math.inf if job.deadline_at is None else job.deadline_at + 2 * self.grace
                 self.require(now <= due + EPSILON, "alive after a deadline", job.number)
-                if (parent := self.jobs.get(job.parent_id or "")) and parent.log.closed:
+                if (parent := self.jobs.get(job.parent_id or "")) is None:
+                    continue
+                if parent.log.closed:
                     self._check_left(job, parent)
+                elif parent.cancel_requested_at is not None and not self.broken:
+                    told = job.cancel_requested_at is not None
+                    self.require(told, "not told of its parent's cancel", job.number)
 
     def _check_left(self, job: Job, parent: Job) -> None:
         """A live job whose parent has ended: that has completed, or was given up."""
