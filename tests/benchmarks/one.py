@@ -4,6 +4,7 @@ python -m tests.benchmarks.one throughput "bare loop" '{"jobs": 1000}'
 """
 
 import json
+import os
 import sys
 
 from .registry import PARTS
@@ -18,4 +19,5 @@ def measure(part: str, way: str, sizes: Sizes) -> Figures:
 
 
 if __name__ == "__main__":
-    print(json.dumps(measure(sys.argv[1], sys.argv[2], json.loads(sys.argv[3]))))
+    print(json.dumps(measure(sys.argv[1], sys.argv[2], json.loads(sys.argv[3]))), flush=True)
+    os._exit(0)  # threads of docket's store have been seen to break an interpreter that ends
