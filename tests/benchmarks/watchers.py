@@ -5,11 +5,11 @@
 The server is a process of its own, as `jobrunner serve` would run it, and the watchers are sockets
 of two more, so that nothing of theirs is counted. Linux only.
 
-When all have gone tasks, descriptors, objects and allocated blocks are back to where they were, and
-the server gives back what CPython and the C library would keep (`jobrunner/crowd.py`). It looks once
-in a second, and 10,000 WebSockets take their time to end: after 2 s it may not have got to them.
-Resident memory that is left is free, and the next watchers use it: CPython gets it from the system
-by the megabyte, and gives back none in which anything lives, were it a single number.
+When all have gone tasks, descriptors, objects and blocks of memory are back to where they were, and
+the server gives back what CPython and the C library would keep (`jobrunner/crowd.py`). It looks
+once in a second, and 10,000 WebSockets take their time to end: after 2 s it may not have got to
+them. Resident memory that is left is free, and the next watchers use it: CPython takes it from the
+system by the megabyte, and gives back none in which anything lives, were it a single number.
 """
 
 import argparse
