@@ -56,7 +56,7 @@ def _field_texts(model: type[BaseModel]) -> Mapping[str, str]:
     for cls in reversed(model.__mro__[: model.__mro__.index(Frozen)]):
         try:
             source = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0]
-        except (OSError, SyntaxError, TypeError):
+        except (OSError, SyntaxError, TypeError, SystemError):  # the last is a fault of 3.11's
             continue
         for field, text in itertools.pairwise(getattr(source, "body", [])):
             if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr):
