@@ -22,4 +22,10 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     gc.enable()
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip a soak, unless it is asked for with `-m soak`."""
+    if item.get_closest_marker("soak") and "soak" not in item.config.option.markexpr:
+        pytest.skip("a long campaign; run it with -m soak")
+
+
 pytest_plugins = ["jobrunner.pytest_plugin", "pytester"]  # ours also where nothing is installed

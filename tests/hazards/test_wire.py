@@ -64,12 +64,8 @@ async def test_s6_no_request_is_an_error_of_the_server(seed: int) -> None:
 
 
 @pytest.mark.soak
-async def test_s6_ten_thousand_requests_are_no_error_of_the_server(
-    request: pytest.FixtureRequest,
-) -> None:
+async def test_s6_ten_thousand_requests_are_no_error_of_the_server() -> None:
     """The same for longer, other ones each time."""
-    if "soak" not in request.config.option.markexpr:
-        pytest.skip("a long campaign; run it with -m soak")
     async with in_process() as served:
         assert await statuses(served, Random(), 10_000) == []
 

@@ -32,13 +32,6 @@ def collect() -> None:
     gc.collect()
 
 
-@pytest.fixture
-def by_hand(request: pytest.FixtureRequest) -> None:
-    """Skip a soak, unless it is asked for with `-m soak`."""
-    if "soak" not in request.config.option.markexpr:
-        pytest.skip("a long campaign; run it with -m soak")
-
-
 def setting(name: str, default: int) -> int:
     """Return a number from the environment."""
     return int(os.environ.get(name, default))

@@ -56,7 +56,7 @@ def test_there_are_many_places_for_faults() -> None:
 
 
 @pytest.mark.soak
-def test_a_million_seeds_keep_every_promise(quiet: None, by_hand: None) -> None:
+def test_a_million_seeds_keep_every_promise(quiet: None) -> None:
     """The same for as long as it takes: what happens once in a million orders happens to users."""
     play_all(range(FIRST, FIRST + setting("JOBRUNNER_SEEDS", 1_000_000)))
 

@@ -38,6 +38,6 @@ def test_runner_and_model_agree(quiet: None) -> None:
 
 
 @pytest.mark.soak
-def test_runner_and_model_agree_for_a_million_steps(quiet: None, by_hand: None) -> None:
+def test_runner_and_model_agree_for_a_million_steps(quiet: None) -> None:
     """The same for as long as it takes."""
     take(1_000_000)
