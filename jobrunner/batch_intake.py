@@ -34,6 +34,8 @@ MAX_FAULTS = 100
 """Faults after which the rest of the params isn't looked at."""
 
 BatchOutcome: TypeAlias = Literal["created", "replayed"]
+Taken: TypeAlias = tuple[Batch, BatchOutcome, list[Job]]
+"""A batch, how it came about, and the jobs that were made for it now."""
 
 
 class Item(NamedTuple):
@@ -56,7 +58,7 @@ class BatchIntake(Intake):
         options: SubmitOptions,
         max_in_flight: int | None,
         parent: SubJobs | None = None,
-    ) -> tuple[Batch, BatchOutcome]:
+    ) -> Taken:
         """Return the batch that the request asks for, when there is room for all of it.
 
         Raises:
@@ -71,7 +73,7 @@ class BatchIntake(Intake):
         items = await self._items(handler, self._counted(params), checked)
         self._check_size(handler, items)
 
-        def accept(*, behind: bool = False) -> tuple[Batch, BatchOutcome]:
+        def accept(*, behind: bool = False) -> Taken:
             return self._accept_many(handler, items, options, max_in_flight, behind, parent)
 
         try:
@@ -172,7 +174,7 @@ class BatchIntake(Intake):
         max_in_flight: int | None,
         behind: bool,
         parent: SubJobs | None,
-    ) -> tuple[Batch, BatchOutcome]:
+    ) -> Taken:
         """Take all of the jobs in; whatever is raised, none of them is."""
         self._check_open()
         checked = self._checked(handler, options)
@@ -180,7 +182,7 @@ class BatchIntake(Intake):
         key, owner = checked.fields.get("idempotency_key"), checked.fields.get("owner")
         request = b"" if key is None else _fingerprint(handler.name, items)
         if key is not None and (known := self._known_batch(key, owner, request)) is not None:
-            return known, "replayed"
+            return known, "replayed", []
         rivals = self._rivals_of(handler, items, checked, heritage)
         full = self._is_full(handler, less=rivals, more=len(items), size=_size(items))
         if items and (full or (behind and not rivals)):
@@ -203,7 +205,7 @@ class BatchIntake(Intake):
         for job in jobs:
             job.batch = batch
             self._add(job, checked, heritage)
-        return batch, "created"
+        return batch, "created", jobs
 
     def _add(self, job: Job, checked: Checked, heritage: Heritage) -> None:
         if checked.on_duplicate == "replace" and (key := job.concurrency_key) is not None:

@@ -100,7 +100,7 @@ class Batching(Steering):
         handler = self._handlers.find(type)
         if (url := options.get("webhook_url")) is not None:
             await needed(self._webhooks).check(url)
-        batch, outcome = await self._intake.take_many(handler, params, options, max_in_flight)
+        batch, outcome, _ = await self._intake.take_many(handler, params, options, max_in_flight)
         return BatchHandle(batch, handler, self, outcome=outcome)
 
     def batch(self, batch_id: str) -> BatchHandle[Any]:

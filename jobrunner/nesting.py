@@ -48,6 +48,5 @@ class Nesting(Batching):
         handler = self._handlers.find(type)
         await self._check_url(options)
         given = with_parents(options, parent.job)
-        batch, _ = await self._intake.take_many(handler, params, given, max_in_flight, parent)
-        jobs = [self._store.live_job(job_id) for job_id in batch.job_ids]
-        return batch, handler, [job for job in jobs if job is not None]
+        batch, _, jobs = await self._intake.take_many(handler, params, given, max_in_flight, parent)
+        return batch, handler, jobs

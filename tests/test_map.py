@@ -18,6 +18,7 @@ from jobrunner import (
 from jobrunner.testing import virtual_time
 from tests.batched import Load
 from tests.families import children, events_of, family, naps, statuses
+from tests.runners import runner_with
 
 
 def mapping(**options: Any) -> JobRunner:
@@ -288,6 +289,26 @@ async def test_the_last_failure_is_raised_though_nothing_is_kept() -> None:
         await other.wait()
         view = await job.wait()
     assert view.error is not None and "nap 3 was disturbed" in view.error.detail
+
+
+@pytest.mark.parametrize("kept", [100, 0])
+@virtual_time
+async def test_one_may_replace_another(kept: int) -> None:
+    """Of two for one user the second counts; the first has ended before anybody waits for it."""
+    runner = runner_with(retention=Retention(max_jobs=kept))
+
+    @runner.job(concurrency_key=lambda params: params["user"])
+    async def draft(user: str, n: int) -> int:
+        return n
+
+    @runner.job
+    async def parent(ctx: JobContext) -> list[int | str]:
+        params = [{"user": "a", "n": 1}, {"user": "a", "n": 2}, {"user": "b", "n": 3}]
+        drafts = await ctx.map(draft, params, return_exceptions=True, on_duplicate="replace")
+        return [each if isinstance(each, int) else each.reason for each in drafts]
+
+    async with runner:
+        assert await (await runner.submit(parent)).result() == ["superseded", 2, 3]
 
 
 @virtual_time
