@@ -24,6 +24,7 @@ from .fingerprints import secrets_in
 from .options import TypeOptions
 from .redaction import MASK, Redaction, mark_secrets
 from .results import check_readable, dump_result
+from .wording import class_name, describe
 
 Function = Callable[..., Any]
 _MASKED = to_json(MASK)
@@ -151,6 +152,11 @@ class Handler:
                 f"the result of {self.name!r} is not what its handler is annotated to return: "
                 f"{_problem(error.errors(include_url=False)[0])['detail']}"
             ) from None
+        except Exception as error:  # a validator may be anybody's
+            raise InvalidResult(
+                f"the result of {self.name!r} could not be checked: "
+                f"{class_name(error)}: {describe(error)}"
+            ) from error
 
     def params_schema(self, ref_template: str = "#/$defs/{model}") -> dict[str, Any]:
         """Return the JSON schema of the params; what the docstring says of each is in it."""

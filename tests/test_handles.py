@@ -2,9 +2,10 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
+from pydantic import AfterValidator
 
 from jobrunner import (
     Event,
@@ -80,6 +81,25 @@ async def test_a_result_that_is_not_what_was_annotated_is_an_error() -> None:
         with pytest.raises(JobFailed, match="annotated to return") as failed:
             await job.result()
     assert failed.value.reason == "result_not_serialisable"
+
+
+@virtual_time
+async def test_a_result_whose_validator_fails_is_an_error_of_its_job() -> None:
+    """A validator is the user's code: that it has a fault costs the job, and nobody else."""
+
+    def first(pages: list[int]) -> list[int]:
+        return pages[:1] or [pages[0]]
+
+    runner = runner_with_types()
+
+    @runner.job
+    async def read() -> Annotated[list[int], AfterValidator(first)]:
+        return []
+
+    async with runner:
+        with pytest.raises(JobFailed, match="not be checked: IndexError: list index") as failed:
+            await (await runner.submit(read)).result()
+        assert (failed.value.reason, runner.stats().faults) == ("result_not_serialisable", 0)
 
 
 @virtual_time
