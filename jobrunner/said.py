@@ -7,6 +7,7 @@ from pydantic_core import from_json, to_json
 
 from .errors import InvalidOption
 from .redaction import redact
+from .results import check_readable
 from .wording import clip, describe
 
 MAX_TEXT = 16_384
@@ -27,7 +28,10 @@ def as_json(value: Any) -> str:
     """Return a value as JSON text, or how long that would be when it is too long."""
     try:
         raw = to_json(value, fallback=repr, inf_nan_mode="null")
-        return raw.decode() if len(raw) <= MAX_TEXT else _left_out(f"{len(raw)} bytes")
+        if len(raw) > MAX_TEXT:
+            return _left_out(f"{len(raw)} bytes")
+        check_readable(raw)
+        return raw.decode()
     except Exception as error:  # its `__repr__` is anybody's code, and output fails no job
         return _left_out(f"a value that can't be JSON: {describe(error)}")
 

@@ -308,6 +308,19 @@ async def test_what_was_emitted_is_the_event_s_value() -> None:
     assert [event.value async for event in job.events()] == [None, None, {"a": [1]}, "b", None]
 
 
+def nested(depth: int) -> Any:
+    return [nested(depth - 1)] if depth else 1
+
+
+@pytest.mark.parametrize("value", [10**5_000, nested(220)], ids=["long", "deep"])
+@virtual_time
+async def test_a_value_that_nobody_could_read_is_left_out(value: Any) -> None:
+    """Its JSON can be written; whoever asked for the event's value would get an error."""
+    job = await ran(lambda ctx: ctx.emit({"found": value}))
+    (said,) = [event.value async for event in job.events() if event.type == "output"]
+    assert said["left_out"].startswith("a value that can't be JSON: ")
+
+
 @virtual_time
 async def test_t13_a_hostile_value_is_left_out() -> None:
     """Output fails no job, whatever is in it."""
