@@ -9,7 +9,7 @@ import marshal
 import math
 import sys
 from array import array
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields
 from operator import attrgetter, itemgetter
 from typing import Any, Final, NamedTuple, TypeAlias
@@ -271,12 +271,14 @@ class Archive:
 
     Args:
         ids: Ids by number; who removes a job here removes it there too.
+        update: Brings `ids` up to date.
     """
 
-    def __init__(self, ids: Ids) -> None:
+    def __init__(self, ids: Ids, update: Callable[[], None]) -> None:
         self.size = 0
         """Bytes of all jobs, `OVERHEAD` of each included."""
         self._ids = ids
+        self._update = update
         self._packed: dict[str, bytes] = {}
         self._order = array("q")  # numbers, those that ended first in front
         self._ended = array("d")
@@ -331,6 +333,7 @@ class Archive:
             del self._order[: self._gone], self._ended[: self._gone]
             self._gone = 0
         if len(self._order) - self._gone > 2 * len(self._packed) + 64:
+            self._update()
             kept = [i for i, number in enumerate(self._order) if number in self._ids.numbers]
             self._ended = array("d", [self._ended[i] for i in kept])
             self._order = array("q", [self._order[i] for i in kept])

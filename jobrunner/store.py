@@ -75,7 +75,7 @@ class JobStore:
         self._sweep: Timer | None = None
         self._live: dict[str, Job] = {}
         self._listing = Listing()
-        self._final = Archive(self._listing.ids)
+        self._final = Archive(self._listing.ids, self._listing.update)
         self._keys: dict[Key, str] = {}
         self._joined: dict[str, dict[Key, bytes]] = {}
         self._limited = Groups[tuple[str, str, str | None]]()
@@ -377,7 +377,8 @@ class JobStore:
             if self._keys.get(own) == job_id:
                 del self._keys[own]
         for key in self._joined.pop(job_id, ()):
-            self._keys.pop(key, None)
+            if self._keys.get(key) == job_id:
+                del self._keys[key]
         if job.retry_of is not None:
             self._retries[job.retry_of] -= 1
             if not self._retries[job.retry_of]:

@@ -243,7 +243,7 @@ def test_q7_a_small_job_is_small() -> None:
 
 def archive(count: int, **fields: Any) -> tuple[Archive, Ids, list[Job]]:
     ids = Ids()
-    made, jobs = Archive(ids), []
+    made, jobs = Archive(ids, lambda: None), []
     for number in range(1, count + 1):
         job = ended(id=f"job_{number}", number=number, **fields)
         ids.add(number, job.id)

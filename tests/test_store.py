@@ -434,6 +434,22 @@ async def test_what_is_kept_ages_though_others_were_forgotten() -> None:
 
 
 @virtual_time
+async def test_what_is_not_listed_yet_ages_though_others_were_forgotten() -> None:
+    """Most jobs are looked for by nobody, and are kept no longer for that."""
+    store, _ = opened(max_age=100.0)
+    old = [add(store, number) for number in range(1, 201)]
+    for job in old:
+        end(store, job)
+    assert numbers(store, {}) == list(range(200, 0, -1))
+    for number in range(201, 221):
+        end(store, add(store, number))
+    for job in old[1:]:
+        store.forget(job.id)
+    await asyncio.sleep(101)
+    assert (len(store), store.pruned) == (0, 220)
+
+
+@virtual_time
 async def test_forgetting_costs_little_on_the_average() -> None:
     """Going through all that are kept at each call would be quadratic."""
     store, _ = opened()
@@ -527,6 +543,21 @@ async def test_a_key_goes_with_its_job_and_not_with_one_before() -> None:
     for job in (later, new):
         end(store, job)
         store.forget(job.id)
+    assert store.by_key("k") is None
+
+
+@virtual_time
+async def test_a_key_that_led_to_another_job_stays_the_newer_one_s() -> None:
+    """A key can lead anew when what it led to was cancelled; the old job is pruned later."""
+    store, _ = opened()
+    old, new = add(store, 1), add(store, 2)
+    store.join("k", old, b"{}")
+    store.join("k", new, b"{}")
+    end(store, old)
+    store.forget(old.id)
+    assert store.by_key("k") is new
+    end(store, new)
+    store.forget(new.id)
     assert store.by_key("k") is None
 
 
