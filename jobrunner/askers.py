@@ -1,14 +1,14 @@
 """The part of a job's context that asks people."""
 
 import asyncio
-import concurrent.futures
 from abc import abstractmethod
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, Final, TypeAlias, TypeVar, overload
+from typing import Any, Final, ParamSpec, TypeAlias, TypeVar, overload
 
 from .errors import InvalidOption
 from .questions import Question
 
+P = ParamSpec("P")
 T = TypeVar("T")
 D = TypeVar("D")
 
@@ -30,6 +30,12 @@ class Asker:
     @abstractmethod
     def _loop(self) -> asyncio.AbstractEventLoop:
         """Return the event loop that the runner works in."""
+
+    @abstractmethod
+    def run_async(
+        self, function: Callable[P, Coroutine[Any, Any, T]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Await a coroutine function in that loop, from a thread that is woken by a cancel."""
 
     @abstractmethod
     def _asking(self) -> Callable[..., Coroutine[Any, Any, Any]]:
@@ -129,8 +135,6 @@ class Asker:
         ask = self._asking()
         if asyncio._get_running_loop() is not None:
             raise InvalidOption("ctx.ask_blocking is for threads; write `await ctx.ask(...)` here")
-        asked = ask(prompt, schema=schema, timeout=timeout, default=default, notify=notify)
-        try:
-            return asyncio.run_coroutine_threadsafe(asked, self._loop()).result()
-        except concurrent.futures.CancelledError:
-            raise asyncio.CancelledError(f"job {self.job_id} was asked to stop") from None
+        return self.run_async(
+            ask, prompt, schema=schema, timeout=timeout, default=default, notify=notify
+        )

@@ -31,6 +31,7 @@ from .questions import AnswerKind, OpenQuestion, Question, Questions, Tokens, ki
 from .store import JobStore
 from .timers import Timers
 from .views import question_fields
+from .wording import clip
 
 logger = logging.getLogger("jobrunner.asking")
 
@@ -80,12 +81,16 @@ class Asking:
         kind, seconds = kind_of(schema), check_seconds("timeout", timeout)
         job = context._job
         await self._check(context)
+        prompt = clip(prompt, self._limits.max_prompt)  # half a character is none in UTF-8
         question = self._open(job, prompt, kind, seconds, default)
         try:
             if notify is not None:
                 await _tell(notify, self.described(job, question))
             async with stand_aside(context, for_answer=True):
-                value = await question.answer
+                try:
+                    value = await question.answer
+                finally:  # nobody waits any more, though it may be long before a worker is free
+                    self._close(job, question, "cancel")
         finally:
             self._close(job, question, "cancel")
         if value is not _NOBODY:

@@ -133,19 +133,22 @@ class AnswerKind:
 def kind_of(schema: Any) -> AnswerKind:
     """Return what fits; made once for each schema that can be told from others."""
     try:
-        return _known_kind(schema)
+        return _known_kind(schema, repr(schema))  # `A | B` equals `B | A`
     except TypeError:  # it can't be hashed
         return AnswerKind(schema)
 
 
 @lru_cache(maxsize=MAX_SCHEMAS, typed=True)
-def _known_kind(schema: Any) -> AnswerKind:
+def _known_kind(schema: Any, _: str) -> AnswerKind:
     return AnswerKind(schema)
 
 
 def shown_default(question: OpenQuestion) -> Any:
     """Return what its handler goes on with as JSON values; what isn't JSON as text."""
-    return question.kind.masked(to_json(question.default, fallback=repr, inf_nan_mode="null"))
+    try:
+        return question.kind.masked(to_json(question.default, fallback=repr, inf_nan_mode="null"))
+    except Exception as error:  # bytes that aren't UTF-8, half a character, anybody's `__repr__`
+        return f"(what JSON can't hold: {describe(error)})"
 
 
 class Tokens:

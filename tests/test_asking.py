@@ -227,6 +227,17 @@ async def test_a_default_is_what_nobody_answers(default: object) -> None:
     assert answers == [{"question_id": "q1", "value": default, "by": "timeout"}]
 
 
+@pytest.mark.parametrize("default", [b"\xff", "caf\udce9.txt", 10**5_000], ids=["b", "s", "n"])
+@virtual_time
+async def test_a_default_may_be_what_json_can_not_hold(default: object) -> None:
+    """It is the handler's own; who watches is told that it can't be shown."""
+    async with asking(timeout=30.0, default=default) as runner:
+        job = await runner.submit("ask")
+        await job.wait(timeout=40.0)
+        (answer,) = [event.data async for event in job.events() if event.type == "answer"]
+    assert (answer["by"], answer["value"][:23]) == ("timeout", "(what JSON can't hold: ")
+
+
 @virtual_time
 async def test_a_cancel_withdraws_the_question() -> None:
     """Nobody should think about what nobody wants to know any more."""
@@ -389,6 +400,33 @@ async def test_secrets_in_an_answer_are_masked_for_watchers() -> None:
     assert answers == [{"user": "ada", "password": "**********"}]
 
 
+@virtual_time
+async def test_what_fits_is_tried_in_the_order_in_which_it_is_said() -> None:
+    """Two unions of the same models are equal to Python; the first of them is taken first."""
+
+    class Login(BaseModel):
+        user: str
+
+    class Guest(BaseModel):
+        user: str
+
+    runner = runner_with(workers=1)
+
+    @runner.job
+    async def ask(ctx: JobContext, kinds: list[int]) -> list[str]:
+        found = {1: Login | Guest, 2: Guest | Login}
+        said: list[object] = [await ctx.ask("Who?", schema=found[kind]) for kind in kinds]
+        return [type(each).__name__ for each in said]
+
+    async with runner:
+        job = await runner.submit(ask, {"kinds": [1, 2, 1]})
+        for _ in range(3):
+            await asyncio.sleep(1.0)
+            await job.answer(None, {"user": "ada"})
+        assert await job.result() == ["Login", "Guest", "Login"]
+
+
+@virtual_time
 async def test_what_fits_may_be_said_by_what_can_t_be_hashed() -> None:
     """Annotations hold whatever people put there, such as a list."""
     async with asking(Annotated[int, ["a note"]]) as runner:

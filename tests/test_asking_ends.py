@@ -14,6 +14,7 @@ from jobrunner import (
     JobRunner,
     Limits,
     NotWaitingForInput,
+    Question,
     QueueFull,
 )
 from jobrunner.context import Desk
@@ -115,6 +116,29 @@ async def test_a_thread_that_asks_is_woken_by_a_cancel() -> None:
         assert (await job.wait(timeout=5.0)).status == "cancelled"
 
 
+async def test_a_thread_is_woken_while_others_are_told_of_its_question() -> None:
+    """A chat that takes long to be written to holds up no cancel."""
+    runner, told, ends = JobRunner(workers=1), asyncio.Event(), list[str]()
+
+    async def notify(_: Question) -> None:
+        told.set()
+        await asyncio.Event().wait()
+
+    @runner.job
+    def ask(ctx: JobContext) -> None:
+        try:
+            ctx.ask_blocking("Deploy?", notify=notify)
+        except asyncio.CancelledError:
+            ends.append("cancelled")
+            raise
+
+    async with runner:
+        job = await runner.submit(ask)
+        await told.wait()
+        await job.cancel()
+        assert ((await job.wait(timeout=5.0)).status, ends) == ("cancelled", ["cancelled"])
+
+
 @virtual_time
 async def test_a_handler_in_a_process_can_not_ask() -> None:
     """It is told what to do instead."""
@@ -140,6 +164,22 @@ async def test_a_prompt_is_a_text(prompt: Any) -> None:
     assert (
         view.error is not None and view.error.detail == f"prompt is {prompt!r}; it must be a text"
     )
+
+
+@virtual_time
+async def test_half_a_character_in_a_prompt_is_replaced() -> None:
+    """A model that is cut off sends such; the job and all lists with it could never be shown."""
+    runner = runner_with()
+
+    @runner.job
+    async def ask(ctx: JobContext) -> str:
+        return await ctx.ask("Delete \ud83d?")
+
+    async with runner:
+        job = await asked(runner)
+        assert [question.prompt for question in job.view().questions] == ["Delete ??"]
+        await job.answer("q1", "no")
+        assert await job.result() == "no"
 
 
 @virtual_time
@@ -256,6 +296,33 @@ async def test_a_question_that_is_left_open_is_closed_with_its_attempt() -> None
         statuses = [e.data["status"] async for e in job.events() if "status" in e.data]
     assert left[0].cancelled()
     assert statuses == ["pending", "running", "input_required", "running", "completed"]
+
+
+@virtual_time
+async def test_a_question_that_is_given_up_is_closed_before_a_worker_is_free() -> None:
+    """Nobody should answer what nobody will read, however long its handler waits to go on."""
+    runner = runner_with(workers=1)
+
+    @runner.job
+    async def ask(ctx: JobContext) -> str:
+        try:
+            async with asyncio.timeout(10.0):
+                return await ctx.ask("Deploy?")
+        except TimeoutError:
+            return "gave up"
+
+    @runner.job
+    async def busy() -> None:
+        await asyncio.sleep(60.0)
+
+    async with runner:
+        job = await asked(runner)
+        await runner.submit(busy)
+        await asyncio.sleep(20.0)
+        with pytest.raises(NotWaitingForInput):
+            await job.answer("q1", "yes")
+        assert job.view().questions == ()
+        assert await job.result() == "gave up"
 
 
 @virtual_time
