@@ -12,7 +12,7 @@ import logging
 import os
 import secrets
 import socket
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Coroutine, Iterable
 from contextlib import asynccontextmanager
 from types import FrameType
 from typing import Any
@@ -24,6 +24,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 
 from .crowd import Crowd
 from .errors import InvalidOption
+from .processes import finished
 from .runner import JobRunner
 from .web import create_app
 from .web.app import MAX_STREAMS
@@ -176,9 +177,13 @@ class Server(uvicorn.Server):
         return f"{self.url}/?token={quote(self.token)}" if self.token else f"{self.url}/"
 
     async def run_until_stopped(self) -> None:
-        """Serve until a signal or `stop` comes, and end everything."""
+        """Serve until a signal or `stop` comes, or a cancellation, and end everything."""
         try:
             await self.serve(sockets=[self._socket])
+        except asyncio.CancelledError:
+            if self.started:  # or else a loop that ends has cancelled the start and the lifespan
+                await self.shutdown()  # once more is no harm, if it was that which was cancelled
+            raise
         finally:
             self._socket.close()
             self._stopped.set()
@@ -209,12 +214,15 @@ class Server(uvicorn.Server):
         await self._started.wait()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start, and say so.
+        """Start, and say so; a cancellation is raised when that is done.
 
         Raises:
             RuntimeError: The runner didn't start.
         """
         self._loop = asyncio.get_running_loop()
+        await _whole(self._start(sockets), name="server start")
+
+    async def _start(self, sockets: list[socket.socket] | None) -> None:
         try:
             await super().startup(sockets)
         except SystemExit:  # uvicorn would end the whole program that embeds it
@@ -237,7 +245,13 @@ class Server(uvicorn.Server):
             seconds += 1
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Take no more connections, end the jobs and with them the streams, then the rest."""
+        """Take no more connections, end the jobs and with them the streams, then the rest.
+
+        A cancellation is raised when that is done: what would be left nobody could end.
+        """
+        await _whole(self._end(), name="server end")
+
+    async def _end(self) -> None:
         if self._left_behind is not None:
             self._left_behind.remove()
         for server in self.servers:
@@ -326,6 +340,15 @@ async def serving_by(server: Server) -> AsyncIterator[None]:
         started.cancel()
         server.stop()
         await running
+
+
+async def _whole(work: Coroutine[Any, Any, None], *, name: str) -> None:
+    """Do the work to its end; a cancellation that comes meanwhile is raised then."""
+    task = asyncio.get_running_loop().create_task(work, name=name)
+    try:
+        await finished(task)
+    finally:
+        task.result()
 
 
 def _bind(host: str, port: int) -> socket.socket:

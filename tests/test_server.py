@@ -4,13 +4,17 @@ import asyncio
 import logging
 import signal
 import socket
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from jobrunner import InvalidOption, JobContext, JobRunner
+from jobrunner import InvalidOption, JobContext, JobHandle, JobRunner
 from jobrunner.server import Server, serving
+from jobrunner.whereabouts import running_servers
 from tests.serving import (
     GONE_ON,
+    Watcher,
     client_of,
     connect,
     ends_well,
@@ -287,6 +291,71 @@ async def test_s1_a_signal_at_any_step_of_the_start_ends_it(number: signal.Signa
                 await running
             assert (runner.stats().state, heard.numbers) == ("stopped", [number] * steps)
             assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_a_sibling_that_fails_ends_the_server_and_what_it_serves() -> None:
+    """A TaskGroup cancels the others: the runner must not go on behind a port that is closed."""
+    runner, gates = make_runner()
+    server = Server(runner, port=0)
+    jobs: list[JobHandle[Any]] = []
+    watchers: list[Watcher] = []
+
+    async def fail_while_watched() -> None:
+        await server.ready()
+        jobs.append(await runner.submit("hold", {"key": "k"}))
+        await gates["k reached"].wait()
+        watchers.append(await watch(server.url, f"/jobs/{jobs[0].id}/stream", server.token))
+        raise ZeroDivisionError
+
+    with pytest.raises(ExceptionGroup) as raised:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(server.run_until_stopped())
+            group.create_task(fail_while_watched())
+    assert raised.group_contains(ZeroDivisionError)
+    assert (runner.stats().state, jobs[0].status) == ("stopped", "failed")
+    assert ends_well(await watchers[0].rest())
+    await server.stopped()
+
+
+async def test_a_cancel_at_any_step_ends_it_with_nothing_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While it starts, serves or ends: commands find it no more, and no task is left behind."""
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    for steps in range(1, 12):
+        runner, _ = make_runner()
+        server = Server(runner, port=0, known_as="work:runner")
+        running = asyncio.create_task(server.run_until_stopped())
+        for step in range(steps):
+            await asyncio.sleep(0)
+            if step == 7:
+                server.stop()
+        for _ in range(2):  # whoever is in a hurry cancels again
+            running.cancel()
+            await asyncio.sleep(0)
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        assert (runner.stats().state, running_servers()) == ("stopped", [])
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+        with pytest.raises(ConnectionRefusedError):
+            await asyncio.open_connection("127.0.0.1", int(server.url.rpartition(":")[2]))
+
+
+def test_a_loop_that_ends_takes_the_server_along(caplog: pytest.LogCaptureFixture) -> None:
+    """`asyncio.run` cancels all that its coroutine has left, also what the server has begun."""
+
+    async def scenario(runner: JobRunner, steps: int) -> None:
+        running = asyncio.create_task(Server(runner, port=0).run_until_stopped())
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        assert not running.done()
+
+    states = set[str]()
+    for steps in range(1, 8):
+        runner, _ = make_runner()
+        asyncio.run(scenario(runner, steps))
+        states.add(runner.stats().state)
+    assert (states <= {"new", "stopped"}, caplog.messages) == (True, [])
 
 
 @pytest.mark.slow  # uvicorn looks ten times a second whether it should end
