@@ -2,6 +2,7 @@
 
 import re
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from fastapi import FastAPI
@@ -49,6 +50,32 @@ async def test_a_mounted_app_links_to_itself(kind: str) -> None:
     assert [j["job_id"] for j in rest] == [job["job_id"]]
     assert openapi["servers"] == [{"url": "/a/jobs-api"}]
     assert script.status_code == 200
+
+
+@pytest.mark.parametrize("name", ["my jobs", "задачи", "50%", "a?b#c"])
+async def test_the_prefix_may_have_any_character(name: str) -> None:
+    """A tenant's name may be part of it; headers and URLs have it quoted (RFC 3986, 2.1)."""
+    runner, _ = make_runner()
+    inner = create_app(runner, auth=None)
+    outer = Starlette(routes=[Mount("/of/{tenant}", app=inner)], lifespan=runner.lifespan)
+    base = f"/of/{quote(name)}"
+    async with listening(outer) as url, connect(url) as client:
+        body = {"type": "echo"}
+        made = await client.post(f"{base}/jobs", json=body, headers={"prefer": "wait=9"})
+        batch = await client.post(f"{base}/batches", json=body | {"params": [{}, {}]})
+        job = await client.get(made.headers["location"])
+        follow = await client.get(batch.headers["location"])
+        page = await client.get(f"{base}/jobs?limit=1")
+        rest = await client.get(page.links["next"]["url"])
+        openapi = (await client.get(f"{base}/openapi.json")).json()
+        home = (await client.get(f"{base}/")).text
+        script = await client.get(re.findall(r'src="([^"]+)"', home)[0])
+    assert made.json()["links"]["self"] == made.headers["location"] == job.json()["links"]["self"]
+    assert made.headers["location"] == f"{base}/jobs/{made.json()['job_id']}"
+    assert batch.headers["location"] == f"{base}/batches/{batch.json()['batch_id']}"
+    assert follow.json()["links"]["jobs"].startswith(f"{base}/jobs?batch_id=")
+    assert (len(rest.json()["jobs"]), rest.json() == page.json()) == (1, False)
+    assert (openapi["servers"], script.status_code) == ([{"url": base}], 200)
 
 
 async def test_a_mounted_app_with_a_token_logs_in_under_its_prefix() -> None:

@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from urllib.parse import quote
 
 import httpx2
 import pytest
@@ -67,7 +68,7 @@ async def test_every_module_that_another_one_imports_is_there() -> None:
 async def test_the_page_knows_where_it_is_mounted(prefix: str) -> None:
     """Its files and its requests go where it came from."""
     html = (await page(prefix)).text
-    assert re.findall(r'data-base="([^"]*)"', html) == [f"{prefix}/"]
+    assert re.findall(r'data-base="([^"]*)"', html) == [f"{quote(prefix)}/"]
 
 
 async def test_a_prefix_cannot_break_out_of_its_attribute() -> None:

@@ -26,6 +26,7 @@ from ..views import check_completed, iso, view, view_json
 from .body import read_json
 from .brief import bulk_of
 from .manners import etag, is_known, log_text, rate_limit, traceparent
+from .mounting import root_of
 from .owners import OwnedRunner
 from .problems import Problem
 from .query import cursor, flag, integer, query
@@ -144,8 +145,8 @@ class Api:
         jobs = b",".join(self.json(request.scope, job, brief=brief) for job in page.jobs)
         headers = dict(NO_STORE)
         if page.next_cursor is not None:
-            url = request.url.include_query_params(cursor=page.next_cursor)
-            headers["Link"] = f'<{url.path}?{url.query}>; rel="next"'
+            more = request.url.include_query_params(cursor=page.next_cursor).query
+            headers["Link"] = f'<{root_of(request.scope)}/jobs?{more}>; rel="next"'
         body = b'{"jobs":[%b],"next_cursor":%b}' % (jobs, to_json(page.next_cursor))
         return Response(body, media_type="application/json", headers=headers)
 
@@ -287,7 +288,7 @@ class Api:
         return view_json(job, links=self._links(scope, job), debug=self._debug, leave_out=bulk)
 
     def _links(self, scope: Scope, job: Job) -> dict[str, str]:
-        self_link = f"{scope.get('root_path', '')}/jobs/{job.id}"
+        self_link = f"{root_of(scope)}/jobs/{job.id}"
         links = {"self": self_link, "stream": f"{self_link}/stream"}
         return links if job.is_final else links | {"cancel": f"{self_link}/cancel"}
 

@@ -22,6 +22,7 @@ from .api import NO_STORE, Api, SubmitBody
 from .batches import BatchApi
 from .body import MAX_BODY
 from .manners import compressed
+from .mounting import root_of
 from .openapi import openapi_document
 from .owners import Auth, OwnedRunner
 from .page import PageFiles, page
@@ -183,7 +184,7 @@ def _resource(path: str, **methods: Endpoint) -> Route:
 
 def _openapi(runner: OwnedRunner) -> Endpoint:
     async def openapi(request: Request) -> Response:
-        document = openapi_document(runner, base=request.scope.get("root_path", ""))
+        document = openapi_document(runner, base=root_of(request.scope))
         return Response(to_json(document), media_type="application/json", headers=NO_STORE)
 
     return openapi

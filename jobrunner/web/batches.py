@@ -25,6 +25,7 @@ from .api import (
 )
 from .body import read_json
 from .manners import rate_limit
+from .mounting import root_of
 from .query import cursor, integer, query
 from .sources import BatchSource
 from .streams import EventStream
@@ -111,7 +112,7 @@ class BatchApi:
         return batch_json(batch, links=self._links(request, batch))
 
     def _links(self, request: Request, batch: Batch) -> dict[str, str]:
-        root = request.scope.get("root_path", "")
+        root = root_of(request.scope)
         own = f"{root}/batches/{batch.id}"
         links = {"self": own, "stream": f"{own}/stream", "jobs": f"{root}/jobs?batch_id={batch.id}"}
         return links if batch.is_final else links | {"cancel": f"{own}/cancel"}

@@ -16,6 +16,7 @@ from starlette.types import Scope
 
 from .answer_page import HEADERS
 from .answer_page import page as small_page
+from .mounting import root_of
 
 STATIC = Path(__file__).parent / "static"
 CSP = (
@@ -45,9 +46,8 @@ class PageFiles(StaticFiles):
 async def page(request: Request) -> Response:
     """`GET /`: the page, which knows where it is mounted."""
     text = (STATIC / "index.html").read_text("utf-8")
-    base = f"{request.scope.get('root_path', '')}/"
     return Response(
-        text.replace("{base}", html.escape(base)),
+        text.replace("{base}", f"{root_of(request.scope)}/"),
         media_type="text/html",
         headers={
             "Cache-Control": "no-store",
@@ -75,7 +75,7 @@ def sign_in(scope: Scope, error: HTTPException, *, token: bool) -> Response:
     headers: dict[str, Any] = {**HEADERS, **(error.headers or {})}
     parts = [f'<p class="note">{html.escape(error.detail)}</p>']
     if token:
-        parts = _form(f"{scope.get('root_path', '')}/", wrong=b"token=" in scope["query_string"])
+        parts = _form(f"{root_of(scope)}/", wrong=b"token=" in scope["query_string"])
     text = small_page("Sign in to jobrunner", *parts)
     return Response(text, error.status_code, headers, "text/html")
 
@@ -84,7 +84,7 @@ def _form(action: str, *, wrong: bool) -> list[str]:
     fault = "That is not this server's token. It makes a new one at each start, unless it has one."
     return [
         *([f'<p class="bad" role="alert" id="fault">{fault}</p>'] if wrong else []),
-        f'<form method="get" action="{html.escape(action)}">',
+        f'<form method="get" action="{action}">',
         '<label for="token">Token</label>',
         '<input id="token" name="token" type="password" required autofocus'
         ' autocomplete="current-password" aria-describedby="note">',

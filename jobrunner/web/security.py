@@ -9,7 +9,7 @@ import inspect
 import re
 from collections.abc import Callable, Iterable
 from typing import Any
-from urllib.parse import parse_qs, quote
+from urllib.parse import parse_qs
 
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
@@ -18,6 +18,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..submit_options import check_name
+from .mounting import root_of
 from .owners import Auth, asking
 from .page import sign_in, wants_page
 from .postponed import postponing
@@ -113,7 +114,7 @@ class Guard:
         if token is not None and self._matches(token):
             return self._exchange(scope, token)
         if not self._has_token(Headers(scope=scope)):
-            home = f"{scope.get('root_path', '')}/?token=<token>"
+            home = f"{root_of(scope)}/?token=<token>"
             raise _unauthorized(
                 f"a token is needed: send it as `Authorization: Bearer <token>`, or open {home} "
                 "in a browser"
@@ -152,10 +153,9 @@ class Guard:
 
     def _exchange(self, scope: Scope, token: str) -> Response:
         """Take the token of the printed URL for a cookie that no script can read."""
-        home = f"{scope.get('root_path', '')}/"
+        home = f"{root_of(scope)}/"  # as it stands in requests, with which browsers compare it
         answer = RedirectResponse(home, status_code=303, headers={"Cache-Control": "no-store"})
-        path = quote(home)  # as it stands in requests, with which browsers compare it
-        answer.set_cookie(self._cookie, token, path=path, httponly=True, samesite="strict")
+        answer.set_cookie(self._cookie, token, path=home, httponly=True, samesite="strict")
         return answer
 
 
