@@ -360,6 +360,31 @@ async def test_s3_a_client_that_leaves_frees_its_place() -> None:
         gates["k"].set()
 
 
+async def test_s3_a_client_that_leaves_with_more_to_ask_frees_its_place() -> None:
+    """Of the requests on a connection uvicorn with httptools tells the last alone that it is lost.
+
+    What the stream has to say shows that nobody is there.
+    """
+    runner, gates, app = places()
+
+    @runner.job
+    async def talk(ctx: JobContext) -> None:
+        while not gates["k"].is_set():
+            ctx.emit("on and on")
+            await asyncio.sleep(0)
+
+    async with listening(app) as url, connect(url) as client:
+        job = await runner.submit(talk)
+        path = f"/jobs/{job.id}/stream"
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
+        writer.write(request_for(path) + request_for("/healthz"))
+        async with asyncio.timeout(GONE_ON):
+            await reader.readuntil(b"event: snapshot\n")
+        writer.transport.abort()
+        assert await free(client, path) == 200
+        gates["k"].set()
+
+
 async def reset(url: str, path: str, draw: Random) -> None:
     """Come for a stream and leave with a reset: at any byte of the request, at any time."""
     loop, request = asyncio.get_running_loop(), request_for(path)

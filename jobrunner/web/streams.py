@@ -119,7 +119,7 @@ class EventStream(Response):
         body, fresh = b"retry: 1000\n\n" + encode(frames), bool(frames)
         del frames  # a snapshot may be large, and this goes on for hours
         await send(body)
-        while not rest.over:
+        while not (rest.over or send.lost):
             body, after = self._places.piece(self._source, after, fresh=fresh)
             if body:
                 await send(body)
@@ -248,6 +248,11 @@ class _Sender:
         finally:
             self._sending = False
         self.last = self._loop.time()
+
+    @property
+    def lost(self) -> bool:
+        """Whether the connection is: of several requests on it uvicorn tells that to the last."""
+        return isinstance(self._transport, asyncio.WriteTransport) and self._transport.is_closing()
 
     def end(self) -> None:
         """Send nothing any more."""
