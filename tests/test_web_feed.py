@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 
+import httpx2
 import pytest
 import pytest_asyncio
 from starlette.requests import HTTPConnection
@@ -11,6 +12,7 @@ from jobrunner import JobRunner, Limits
 from jobrunner.web import create_app
 from jobrunner.web.sources import PIECE
 from tests.serving import (
+    GONE_ON,
     Bench,
     Frame,
     bench,
@@ -109,6 +111,15 @@ async def test_a_runner_that_has_stopped_has_no_feed() -> None:
     async with in_process() as own:
         await own.runner.stop()
         assert problem(await own.client.get("/events")) == (503, "shutting-down")
+
+
+async def test_a_runner_that_was_never_started_has_no_feed_either() -> None:
+    """A mounted app whose lifespan never runs: the stream would keep the server from ending."""
+    runner, _ = make_runner()
+    transport = httpx2.ASGITransport(app=create_app(runner, auth=None))
+    async with httpx2.AsyncClient(transport=transport, base_url="http://localhost") as client:
+        async with asyncio.timeout(GONE_ON):
+            assert problem(await client.get("/events")) == (503, "runner-not-started")
 
 
 def auth(connection: HTTPConnection) -> str | None:

@@ -169,7 +169,7 @@ async def test_several_jobs_in_full_take_turns(served: Bench) -> None:
     jobs = [await finished(served, "turns", "say", texts=["x" * 5_000] * 50) for _ in range(2)]
     owned = OwnedRunner(served.runner, owners=False)
     index = SessionIndex(served.runner)
-    index.find()
+    index.find(owned.feed())
     talk = SessionTalk("turns", index, owned, after=10**9, snapshot=lambda job: b"{}")
     for job_id in jobs:
         await talk.do(Subscribe(op="subscribe", job_id=job_id))

@@ -13,6 +13,7 @@ from starlette.requests import HTTPConnection
 from ..batch_handles import BatchHandle
 from ..batches import Batch
 from ..deliveries import DeliveryView
+from ..errors import RunnerNotStarted
 from ..events import EventLog
 from ..handlers import Handler
 from ..handles import JobHandle
@@ -95,7 +96,14 @@ class OwnedRunner:
         return owner is None or self._runner.owner_of(job_id) == owner
 
     def feed(self) -> EventLog:
-        """Return the log of all jobs; `sees` says which of its events are to be shown."""
+        """Return the log of all jobs; `sees` says which of its events are to be shown.
+
+        Raises:
+            RunnerNotStarted: Nothing comes before, and a stream of nothing would keep a server.
+            RunnerStopped: Nothing will happen any more.
+        """
+        if self.stats().state == "new":
+            raise RunnerNotStarted("the runner has not been started")
         return self._runner.feed()
 
     def record(self, job_id: str) -> Job:

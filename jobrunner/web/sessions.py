@@ -39,13 +39,9 @@ class SessionIndex:
         assert self._feed is not None, "found before anything is read"
         return self._feed
 
-    def find(self) -> None:
-        """Find the log of all jobs' events: each start of the runner has its own.
-
-        Raises:
-            RunnerStopped: There is none, and nothing will happen any more.
-        """
-        self._feed = self._runner.feed()
+    def find(self, feed: EventLog) -> None:
+        """Read this log of all jobs' events from now on: each start of the runner has its own."""
+        self._feed = feed
 
     @contextmanager
     def used(self, session_id: str) -> Iterator[None]:

@@ -38,7 +38,7 @@ from pydantic_core import to_json
 from starlette.requests import HTTPConnection
 from starlette.types import Receive, Scope, Send
 
-from ..errors import JobGone, JobNotFound, JobRunnerError, RunnerNotStarted, RunnerStopped
+from ..errors import JobGone, JobNotFound, JobRunnerError, RunnerStopped
 from ..jobs import Job
 from .body import MAX_BODY
 from .owners import OwnedRunner
@@ -94,9 +94,7 @@ class Sockets:
         return talk, nullcontext()
 
     def _session(self, connection: HTTPConnection) -> Opened:
-        if self._runner.stats().state == "new":
-            raise RunnerNotStarted("the runner has not been started")
-        self._index.find()
+        self._index.find(self._runner.feed())
         session_id = connection.path_params["session_id"]
         talk = SessionTalk(
             session_id,
