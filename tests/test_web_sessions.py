@@ -325,6 +325,26 @@ async def test_more_at_once_than_is_kept_is_a_gap() -> None:
     assert [frame["feed"] for frame in frames[51:]] == list(range(31, 51))
 
 
+async def test_what_was_not_read_before_the_runner_started_anew_is_a_gap() -> None:
+    """Each start has a log of its own: a slow socket goes on in the new one when another comes."""
+    runner, _ = make_runner()
+    owned, index = OwnedRunner(runner, owners=False), SessionIndex(runner)
+    async with runner:
+        index.find(owned.feed())
+        slow = SessionTalk("s", index, owned, after=None, snapshot=lambda job: b"{}")
+        with index.used("s"):
+            await (await runner.submit("echo", session_id="s")).wait()
+            index.catch_up()
+            await runner.stop()
+            async with runner:
+                index.find(owned.feed())
+                frames = [json.loads(frame) for piece in iter(slow.read, []) for frame in piece]
+                await runner.submit("echo", session_id="s", delay=3_600.0)
+                new = [json.loads(frame) for piece in iter(slow.read, []) for frame in piece]
+    assert frames == [{"type": "gap", "feed": 3, "from": 1, "to": 3}]
+    assert told(new) == [("snapshot", 1), ("status", 1)]
+
+
 async def test_a_socket_of_a_runner_that_was_never_started_says_so() -> None:
     """A mounted app whose lifespan never ran: nothing would ever come."""
     runner, _ = make_runner()

@@ -40,8 +40,12 @@ class SessionIndex:
         return self._feed
 
     def find(self, feed: EventLog) -> None:
-        """Read this log of all jobs' events from now on: each start of the runner has its own."""
+        """Read this log of all jobs' events from now on: each start of the runner has its own.
+
+        What somebody hasn't read of the one before is gone, as what a log no longer keeps.
+        """
         self._feed = feed
+        self._forget(feed.first)
 
     @contextmanager
     def used(self, session_id: str) -> Iterator[None]:
