@@ -5,7 +5,7 @@ from enum import Enum
 from typing import Annotated, Any, Literal
 
 import pytest
-from pydantic import BaseModel, Field, SecretStr, TypeAdapter
+from pydantic import AwareDatetime, BaseModel, Field, SecretStr, TypeAdapter
 
 from jobrunner.web.answer_page import notice, question_page, read_form, value_of
 from jobrunner.web.problems import Problem
@@ -112,6 +112,14 @@ def test_what_was_typed_is_there_again_with_what_is_wrong_with_it() -> None:
     assert 'value="1.5"' in page_for(float, fault="no", given="1.5")
     assert ">\n[1</textarea>" in page_for(list[int], fault="no JSON", given="[1")
     assert "hunter2" not in page_for(SecretStr, fault="no", given="hunter2")
+
+
+def test_a_time_that_was_refused_can_be_typed_with_its_zone() -> None:
+    """A browser's own field for it has no zone, and the schema doesn't say that one is needed."""
+    first, again = page_for(AwareDatetime), page_for(AwareDatetime, fault="no", given="2026-11-22T")
+    assert 'type="datetime-local"' in first and "zone" not in first
+    assert '<input name="text" value="2026-11-22T"' in again and "10:00:00Z" in again
+    assert "datetime-local" not in again
 
 
 def test_it_says_until_when() -> None:

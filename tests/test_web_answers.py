@@ -8,7 +8,7 @@ from typing import Any, Literal
 import httpx2
 import pytest
 import pytest_asyncio
-from pydantic import BaseModel, SecretStr
+from pydantic import AwareDatetime, BaseModel, SecretStr
 from starlette.applications import Starlette
 from starlette.requests import HTTPConnection
 from starlette.routing import Mount
@@ -261,6 +261,20 @@ async def test_a_form_that_does_not_fit_comes_back_with_what_is_wrong(
     assert problem(whole) == (422, "invalid-answer")
     assert (await stranger.post(path, content=b"json=%7B%7D", headers=FORM)).status_code == 200
     assert await desk.told(asked) == {}
+
+
+async def test_a_time_with_its_zone_can_be_given_at_the_second_try(
+    desk: Desk, stranger: httpx2.AsyncClient
+) -> None:
+    """What the first field sends has none, and is refused; then the page has a field for a text."""
+    asked = await desk.ask(AwareDatetime)
+    path = f"/answers/{asked.token}"
+    local = await stranger.post(path, content=b"text=2026-12-01T10%3A00", headers=FORM)
+    assert (local.status_code, "should have timezone info" in local.text) == (422, True)
+    assert '<input name="text" value="2026-12-01T10:00"' in local.text
+    zoned = await stranger.post(path, content=b"text=2026-12-01T10%3A00Z", headers=FORM)
+    assert zoned.status_code == 200
+    assert await desk.told(asked) == "2026-12-01T10:00:00Z"
 
 
 async def test_a_secret_that_was_typed_is_not_shown_again(

@@ -60,6 +60,7 @@ HEADERS = {
 }
 _KINDS = {"date": "date", "time": "time", "date-time": "datetime-local", "email": "email",
           "uri": "url", "password": "password"}  # fmt: skip
+_ZONED = "2026-11-22T10:00:00Z, or 2026-11-22T10:00:00+01:00"
 _BLANKS = {"string": "", "integer": 0, "number": 0, "boolean": False, "array": [], "object": {}}
 
 
@@ -99,19 +100,20 @@ def question_page(
     parts = [f'<p class="prompt" id="prompt">{html.escape(prompt)}</p>']
     if fault is not None:
         parts.append(f'<p class="bad" role="alert" id="fault">{html.escape(fault)}</p>')
-    parts += ['<form method="post" autocomplete="off">', *_fields(schema, given), "</form>"]
+    fields = _fields(schema, given, again=fault is not None)
+    parts += ['<form method="post" autocomplete="off">', *fields, "</form>"]
     if expires_at is not None:
         until = f"{expires_at:%Y-%m-%d %H:%M} UTC"
         parts.append(f'<p class="note">It can be answered until {until}.</p>')
     return page("A job asks", *parts)
 
 
-def _fields(schema: Schema, given: str) -> Iterator[str]:
+def _fields(schema: Schema, given: str, *, again: bool) -> Iterator[str]:
     """Yield what an answer is given with: buttons for what can be chosen, or else a field."""
     own, optional = _without_null(schema)
     choices = _choices(own)
     if choices is None:
-        yield from _field(own, schema, given)
+        yield from _field(own, schema, given, again=again)
         yield "<button>Send the answer</button>"
     elif len(choices) <= MAX_CHOICES:
         yield from (_button(text, value) for text, value in choices)
@@ -135,13 +137,20 @@ def _button(text: str, value: Any, *, quiet: bool = False) -> str:
     )
 
 
-def _field(own: Schema, whole: Schema, given: str) -> Iterator[str]:
-    """Yield the field for a text, a number, or JSON; its name says how it is read."""
+def _field(own: Schema, whole: Schema, given: str, *, again: bool) -> Iterator[str]:
+    """Yield the field for a text, a number, or JSON; its name says how it is read.
+
+    A schema doesn't tell a time that needs its zone, and a browser's field for times has none: who
+    was refused types it.
+    """
     kind, shown = own.get("type"), html.escape(given)
     labelled = 'aria-labelledby="prompt" aria-describedby="fault" autofocus'
     if kind in ("integer", "number"):
         step = "1" if kind == "integer" else "any"
         yield f'<input name="number" type="number" step="{step}" value="{shown}" {labelled}>'
+    elif kind == "string" and own.get("format") == "date-time" and again:
+        yield f'<input name="text" value="{shown}" {labelled}>'
+        yield f'<p class="note">With its zone a time is written {_ZONED}.</p>'
     elif kind == "string" and (own.get("writeOnly") or own.get("format") in _KINDS):
         plain = "password" if own.get("writeOnly") else _KINDS[own["format"]]
         value = "" if plain == "password" else f' value="{shown}"'
