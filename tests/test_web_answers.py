@@ -67,6 +67,7 @@ async def test_a_question_is_answered_by_its_job(desk: Desk, named: bool) -> Non
     answer = await desk.bench.client.post(f"/jobs/{asked.job_id}/input", json=body)
     assert (answer.status_code, answer.json()["job_id"]) == (202, asked.job_id)
     assert (answer.json()["status"], answer.json()["question"]) == ("running", None)
+    assert int(answer.headers["retry-after"]) >= 1
     assert await desk.told(asked) == "now"
 
 

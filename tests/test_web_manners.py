@@ -37,6 +37,20 @@ async def test_what_is_known_already_isn_t_sent_again() -> None:
     assert (changed.status_code, changed.headers["etag"]) == (200, 'W/"3"')
 
 
+async def test_also_that_nothing_has_changed_says_when_to_ask_again() -> None:
+    """Who polls is told the pace by each answer, and that its preference was heard."""
+    async with in_process() as served:
+        job_id = await served.held("k")
+        headers = {"if-none-match": "*", "prefer": "wait=0"}
+        same = await served.client.get(f"/jobs/{job_id}", headers=headers)
+        served.gates["k"].set()
+        await served.runner.handle(job_id).wait()
+        ended = await asked(served, job_id, "*")
+    assert (same.status_code, ended.status_code) == (304, 304)
+    assert (same.headers["retry-after"], same.headers["preference-applied"]) == ("1", "wait=0")
+    assert not {"retry-after", "preference-applied"} & {*ended.headers}
+
+
 TAGS = {
     'W/"3"': 304,
     '"3"': 304,

@@ -58,8 +58,9 @@ class AnswerApi:
         body = _parse(InputBody, await read_json(request))
         job_id = request.path_params["job_id"]
         await self._runner.answer(job_id, body.question_id, body.value)
-        answered = self._api.json(request.scope, self._runner.record(job_id))
-        return Response(answered, 202, NO_STORE, "application/json")
+        job = self._runner.record(job_id)
+        answered = self._api.json(request.scope, job)
+        return Response(answered, 202, self._api.headers(job), "application/json")
 
     async def page(self, request: Request) -> Response:
         """`GET /answers/{token}`: the question, for a person; nothing is answered by looking."""

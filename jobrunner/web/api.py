@@ -158,7 +158,7 @@ class Api:
         job = await self._ended(request.path_params["job_id"], wait or 0)
         headers = {"Vary": "Prefer", "ETag": etag(job)}
         if is_known(request, headers["ETag"]):
-            return Response(status_code=304, headers=NO_STORE | headers)
+            return Response(status_code=304, headers=self.headers(job, headers, waited=preferred))
         return self._job(request, job, headers=headers, waited=preferred)
 
     async def result(self, request: Request) -> Response:
@@ -274,13 +274,20 @@ class Api:
         unfinished: int = 200,
     ) -> Response:
         """Return the job as a response; `unfinished` is the status of one that hasn't ended."""
+        sent = self.headers(job, headers, waited=waited)
+        status = 200 if job.is_final else unfinished
+        return Response(self.json(request.scope, job), status, sent, "application/json")
+
+    def headers(
+        self, job: Job, headers: Mapping[str, str] | None = None, *, waited: int | None = None
+    ) -> dict[str, str]:
+        """Return the headers that each answer about a job has, with its own."""
         sent = NO_STORE | dict(headers or {})
         if not job.is_final:
             sent["Retry-After"] = str(math.ceil(self.runner.poll_after(job.id)))
         if waited is not None:
             sent["Preference-Applied"] = f"wait={waited}"
-        status = 200 if job.is_final else unfinished
-        return Response(self.json(request.scope, job), status, sent, "application/json")
+        return sent
 
     def json(self, scope: Scope, job: Job, *, brief: bool = False) -> bytes:
         """Return a job as whoever asks sees it."""

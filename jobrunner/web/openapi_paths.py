@@ -51,7 +51,8 @@ def _job_paths() -> dict[str, Any]:
             enum=["true", "false"],
         ),
     ]
-    same = _bare("Nothing has changed since the event that `If-None-Match` names.", "ETag")
+    same = _bare("Nothing has changed since the event that `If-None-Match` names.",
+                 "ETag Retry-After Preference-Applied")  # fmt: skip
     return {
         "/jobs": {
             "post": _operation("submit", "Submit a job", {
@@ -85,7 +86,8 @@ def _job_paths() -> dict[str, Any]:
         ),
         "/jobs/{job_id}/input": _job_path(
             post=_operation("answerJob", "Answer what a job asks",
-                            {"202": _answer("The job", "Job")}, "404 409 410 413 422",
+                            {"202": _answer("The job", "Job", "Retry-After")},
+                            "404 409 410 413 422",
                             body="Input"),
         ),
         "/jobs/{job_id}/retry": _job_path(
