@@ -326,6 +326,29 @@ async def test_a_client_that_leaves_inside_its_body_does_no_harm() -> None:
         assert (started, sum(served.runner.stats().jobs.values())) == ([400], 0)
 
 
+async def test_a_body_that_no_header_announces_has_to_say_what_it_is() -> None:
+    """HTTP/2 needs neither a length nor a transfer encoding (RFC 9113, 8.1), so only it shows."""
+    async with in_process() as served:
+        app = create_app(served.runner, auth=None)
+        sent: list[Message] = []
+
+        async def receive() -> Message:
+            return {"type": "http.request", "body": b'{"type":"echo"}', "more_body": False}
+
+        async def send(message: Message) -> None:
+            sent.append(message)
+
+        headers = [(b"host", b"localhost")]
+        await app(
+            {"type": "http", "method": "POST", "path": "/jobs", "headers": headers,
+             "query_string": b"", "root_path": ""},
+            receive, send,
+        )  # fmt: skip
+        assert sum(served.runner.stats().jobs.values()) == 0
+    assert sent[0]["status"] == 415
+    assert json.loads(sent[1]["body"])["type"] == "/problems/unsupported-media-type"
+
+
 async def test_nothing_broken_makes_a_job(served: Bench) -> None:
     """A refused request has left nothing behind, and the server takes the next one."""
     before = len((await served.client.get("/jobs?type=fail")).json()["jobs"])

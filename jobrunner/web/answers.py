@@ -16,7 +16,7 @@ from ..errors import InvalidAnswer, JobRunnerError, PayloadTooLarge, QuestionNot
 from ..questions import Question
 from .answer_page import HEADERS, notice, question_page, read_form, value_of
 from .api import NO_STORE, Api, _parse
-from .body import read_body, read_json
+from .body import media_type, read_body, read_json
 from .problems import Problem
 
 FORM = "application/x-www-form-urlencoded"
@@ -71,7 +71,7 @@ class AnswerApi:
 
     async def answer(self, request: Request) -> Response:
         """`POST /answers/{token}`: 200 when the answer was taken; of a form with a page."""
-        if request.headers.get("content-type", "").partition(";")[0].strip().lower() == FORM:
+        if media_type(request.headers) == FORM:
             return await self._answer_form(request)
         question = self._question(request)
         body = _parse(LinkBody, await read_json(request))

@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from typing import Any
 
+from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect, Request
 
 from .problems import Problem
@@ -25,15 +26,25 @@ _STRINGS = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
 _BRACKETS = re.compile(rb"[\[\]{}]")
 
 
+def media_type(headers: Headers) -> str:
+    """Return what the body is said to be, in lower case and without parameters; maybe nothing."""
+    return headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
 async def read_json(request: Request) -> Any:
     """Return the body as JSON values; an empty one is an empty object.
 
     Raises:
-        Problem: 413 when it is too large, 408 when it doesn't come, 400 when it isn't JSON as
-            RFC 8259 and RFC 7493 want it.
+        Problem: 413 when it is too large, 408 when it doesn't come, 415 when it isn't said to be
+            JSON, 400 when it isn't JSON as RFC 8259 and RFC 7493 want it.
     """
     raw = await read_body(request)
-    return parse_json(raw, what="the body") if raw.strip() else {}
+    if not raw.strip():
+        return {}
+    if not media_type(request.headers):  # HTTP/2 may send one that no header has announced
+        detail = "the body has no content type; send application/json"
+        raise Problem(415, "unsupported-media-type", detail)
+    return parse_json(raw, what="the body")
 
 
 def parse_json(raw: bytes, *, what: str) -> Any:

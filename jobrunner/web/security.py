@@ -18,6 +18,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..submit_options import check_name
+from .body import media_type
 from .mounting import root_of
 from .owners import Auth, asking
 from .page import sign_in, wants_page
@@ -212,7 +213,7 @@ def _check_origin(headers: Headers, host: str) -> None:
 def _check_content_type(headers: Headers, *, form: bool) -> None:
     """Refuse what isn't JSON, nor the form of a page that has no script."""
     empty = headers.get("content-length", "0") == "0" and "transfer-encoding" not in headers
-    kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+    kind = media_type(headers)
     if form and kind == "application/x-www-form-urlencoded":
         return
     if kind != "application/json" and not (empty and not kind):
