@@ -273,6 +273,8 @@ class Announcer:
             if len(new) < len(page.jobs) or (cursor := page.next_cursor) is None:
                 break
         for job in sorted(missed, key=lambda job: job.number):
+            if job.number > self._newest:
+                self._watch(job.id)  # its own log may no longer begin with its first event either
             for event in job.log.read().events:
                 self._see(event)
 

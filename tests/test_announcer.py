@@ -54,6 +54,24 @@ async def test_a_feed_that_overflows_loses_no_event() -> None:
 
 
 @virtual_time
+async def test_a_job_is_told_of_though_neither_log_still_has_its_first_event() -> None:
+    """A busy job says more than is kept, while the reader of the feed is behind."""
+    receiver, limits = Receiver(), Limits(max_feed=300, max_events=5)
+    async with runner_with_webhooks(receiver, limits=limits) as runner:
+
+        @runner.job
+        async def chatty(ctx: JobContext) -> None:
+            for row in range(300):
+                ctx.progress(row % 100, f"row {row}")
+
+        await runner.submit_batch("echo", [{}] * 290, delay=100.0)
+        job = await runner.submit(chatty, priority=1)
+        await settled(runner)
+    assert data_of(receiver.received[0])["job_id"] == job.id
+    assert len(receiver.received) == 291
+
+
+@virtual_time
 async def test_much_to_read_leaves_others_their_turn() -> None:
     """A crowd that ends in one step must not hold up the loop for a second."""
     async with runner_with_webhooks(Receiver()) as runner:
