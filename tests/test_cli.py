@@ -283,9 +283,9 @@ def test_serve_says_where_it_is_as_json(here: Path, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_serve_prints_one_url_and_serves_until_a_signal(here: Path, number: signal.Signals) -> None:
-    """Ctrl-C is no error; TERM is passed on to whoever started it, after a clean end."""
+    """Ctrl-C is no error; TERM is passed on after a clean end, and a closed terminal is as TERM."""
     arguments = ("served_by_test:runner", "--port", "0", "--workers", "2", "--token", "secret")
     with started("serve", *arguments, cwd=here) as p:
         said = line(p)
@@ -296,6 +296,24 @@ def test_serve_prints_one_url_and_serves_until_a_signal(here: Path, number: sign
     assert said.startswith("serving served_by_test:runner: http://127.0.0.1:")
     assert said.endswith("/?token=secret\n")
     assert code == (0 if number == signal.SIGINT else -signal.SIGTERM)
+
+
+@pytest.fixture
+def nohup() -> Iterator[None]:
+    """What is started ignores SIGHUP, as by `nohup`."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.slow  # a server in a process of its own
+def test_serve_outlives_its_terminal_if_it_is_to(here: Path, nohup: None) -> None:
+    """`nohup jobrunner serve ... &` is how somebody leaves it running."""
+    with started("serve", "served_by_test:runner", "--port", "0", "--json", cwd=here) as p:
+        url = json.loads(line(p))["url"]
+        p.send_signal(signal.SIGHUP)
+        answer = httpx2.get(f"{url}/healthz", trust_env=False)
+    assert answer.status_code == 200
 
 
 @pytest.mark.slow  # a server in a process of its own

@@ -5,6 +5,7 @@ import importlib
 import json
 import logging
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -60,7 +61,7 @@ def serve(
         bool, typer.Option("--json", help="Say where it is as one line of JSON.")
     ] = False,
 ) -> None:
-    """Serve a runner, a tools file or both over HTTP until SIGTERM or Ctrl-C.
+    """Serve a runner, a tools file or both over HTTP until SIGTERM, SIGHUP or Ctrl-C.
 
     While it runs it leaves a file behind that only you can read, by which
     `jobrunner list` and the other commands find it by themselves.
@@ -93,10 +94,20 @@ def serve(
         greeting += f"\nits tools over MCP, by `Authorization: Bearer <token>`: {server.url}/mcp"
     if as_json:
         greeting = json.dumps(_where(server, mcp=mcp))
+    end_with_terminal()
     try:
         asyncio.run(_serve(server, greeting))
     except KeyboardInterrupt:
         pass  # uvicorn raises it again after a clean end
+
+
+def end_with_terminal() -> None:
+    """Have SIGHUP end what is served as SIGTERM does; where it is ignored, by `nohup`, it stays so.
+
+    By itself it would end this process at once, and leave the jobs' commands behind.
+    """
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
+        signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))
 
 
 def _where(server: "Server", *, mcp: bool) -> dict[str, object]:

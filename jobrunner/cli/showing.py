@@ -10,6 +10,7 @@ from .app import RUNNING, SERVER, app
 from .exits import INTERRUPTED, steady
 from .output import console, print_json
 from .remote import AsJson
+from .serving import end_with_terminal
 
 
 @app.command(rich_help_panel=RUNNING)
@@ -23,6 +24,7 @@ def demo(
     """See it work: an agent runs a real test suite and analyses fifty documents."""
     from ..demo import run_demo
 
+    end_with_terminal()
     try:
         asyncio.run(run_demo(console(markup=True), port=port, keep=keep))
     except KeyboardInterrupt:
