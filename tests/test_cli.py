@@ -58,6 +58,14 @@ def line(running: "subprocess.Popen[str]") -> str:
 
 
 @pytest.fixture
+def nohup() -> Iterator[None]:
+    """What is started ignores SIGHUP, as by `nohup`."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.fixture
 def loud() -> Iterator[None]:
     """The command silences the log; what runs after it in this process gets its log back."""
     logger = logging.getLogger("jobrunner")
@@ -141,6 +149,18 @@ def test_run_ends_its_whole_process_tree_on_a_signal(number: signal.Signals, cod
         p.send_signal(number)
         assert p.wait(30) == code
     assert (len(pids), [pid for pid in pids if not ends(pid)]) == (2, [])
+
+
+@pytest.mark.slow
+def test_run_outlives_its_terminal_if_it_is_to(tmp_path: Path, nohup: None) -> None:
+    """`nohup jobrunner run -- ... &`, and the night's work is there in the morning."""
+    os.mkfifo(gate := tmp_path / "gate")
+    with started("run", "--", "sh", "-c", f"echo begun; head -n 1 '{gate}'") as p:
+        assert line(p) == "begun\n"
+        p.send_signal(signal.SIGHUP)
+        with gate.open("r+b", buffering=0) as opened:  # waits for no reader
+            opened.write(b"ended\n")
+            assert (line(p), p.wait(30)) == ("ended\n", 0)
 
 
 @pytest.mark.slow
@@ -296,14 +316,6 @@ def test_serve_prints_one_url_and_serves_until_a_signal(here: Path, number: sign
     assert said.startswith("serving served_by_test:runner: http://127.0.0.1:")
     assert said.endswith("/?token=secret\n")
     assert code == (0 if number == signal.SIGINT else -signal.SIGTERM)
-
-
-@pytest.fixture
-def nohup() -> Iterator[None]:
-    """What is started ignores SIGHUP, as by `nohup`."""
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    yield
-    signal.signal(signal.SIGHUP, before)
 
 
 @pytest.mark.slow  # a server in a process of its own

@@ -132,6 +132,23 @@ def test_p1_its_end_leaves_no_process(tmp_path: Path, end: Any, code: int, ignor
     assert ends(pid)
 
 
+@pytest.fixture
+def nohup() -> Iterator[None]:
+    """SIGHUP is ignored, as by `nohup`."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+async def test_a_signal_that_is_ignored_stays_so(nohup: None, server: Ends) -> None:
+    """An agent that outlives its terminal has its tools all the same."""
+    server.stdin.write(line("server/discover"))
+    assert (await server.answer())["id"] == 1
+    os.kill(os.getpid(), signal.SIGHUP)
+    server.stdin.close()
+    assert await server.ended() == 0
+
+
 async def test_a_message_without_a_newline_at_the_end_is_none(server: Ends) -> None:
     """Half a message is what is left when a client dies; it must not be carried out."""
     server.stdin.write(line("tools/list").rstrip())

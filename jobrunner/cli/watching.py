@@ -55,6 +55,8 @@ def check_all_completed(ended: dict[str, str]) -> None:
 def run_to_end(work: Coroutine[Any, Any, T]) -> T:
     """Run work in a loop; SIGTERM and SIGHUP end it as Ctrl-C does, so that it cleans up.
 
+    One that is ignored stays so: whoever started this by `nohup` wants it to go on.
+
     Raises:
         Exit: A signal has ended it.
         KeyboardInterrupt: Ctrl-C has.
@@ -70,7 +72,8 @@ def run_to_end(work: Coroutine[Any, Any, T]) -> T:
             task.cancel()
 
         for number in (signal.SIGTERM, signal.SIGHUP):
-            loop.add_signal_handler(number, end, number)
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                loop.add_signal_handler(number, end, number)
         return await work
 
     try:

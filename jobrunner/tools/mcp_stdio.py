@@ -63,7 +63,8 @@ async def serve_stdio(runner: JobRunner, wire: Wire) -> int:
         serving.cancel()
 
     for number in SIGNALS:
-        asyncio.get_running_loop().add_signal_handler(number, end, number)
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            asyncio.get_running_loop().add_signal_handler(number, end, number)
     try:
         await asyncio.wait([serving])
     finally:
