@@ -217,7 +217,7 @@ def _load(target: str) -> "JobRunner":
     try:
         found = importlib.import_module(module)
     except ModuleNotFoundError as error:
-        if error.name is None or not module.startswith(error.name):
+        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
             raise
         raise _refused(f"there is no module {module!r} here or on the path") from None
     if not hasattr(found, name):
