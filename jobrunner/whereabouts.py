@@ -70,7 +70,11 @@ def leave_behind(where: Whereabouts) -> LeftBehind | None:
 
 
 def folder() -> Path:
-    """Return where the files are: in the user's runtime folder, or in one of theirs beside it."""
+    """Return where the files are: in the user's runtime folder, or in one of theirs beside it.
+
+    Raises:
+        OSError: There is no folder for temporary files.
+    """
     runtime = os.environ.get("XDG_RUNTIME_DIR", "")
     if os.path.isabs(runtime) and os.path.isdir(runtime):
         return Path(runtime, "jobrunner")
@@ -79,8 +83,8 @@ def folder() -> Path:
 
 def running_servers() -> list[Whereabouts]:
     """Return the servers that run here for this user, by URL; what others have left isn't read."""
-    place = folder()
     try:
+        place = folder()
         _check_safe(place)
         paths = list(place.glob("*.json"))
     except OSError:

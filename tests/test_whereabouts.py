@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import resource
 import signal
 import stat
 import subprocess
@@ -140,6 +141,18 @@ def test_without_a_runtime_folder_it_is_beside_other_temporary_files(
     monkeypatch.setenv("XDG_RUNTIME_DIR", runtime_dir)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     assert folder() == tmp_path / f"jobrunner-{os.geteuid()}"
+
+
+def test_where_nothing_can_be_written_no_server_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who names one by its URL has no need of the file."""
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "")
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))  # holds for root, too
+    try:
+        assert (running_servers(), leave_behind(WHERE)) == ([], None)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 async def test_a_server_can_be_found_while_it_takes_requests() -> None:
