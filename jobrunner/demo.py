@@ -27,7 +27,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from .context import JobContext
 from .output import StreamName
 from .runner import JobRunner
-from .server import Server, serving
+from .server import Server, serving_by
 
 SUITE = Path(__file__).parent / "demo_suite"
 SUITE_TESTS = 49
@@ -114,14 +114,20 @@ class Demo:
         self._say("you", "run the full test suite")
         job = await self._submit("/jobs", "run_tests", {})
         self._say("agent", f"I have started the test suite as {job['job_id']}.")
-        async with asyncio.TaskGroup() as group:
-            bar = group.create_task(self._show(job["job_id"], SUITE_TESTS))
-            await self._reach(job["job_id"], 40)
-            self._say("you", "are the tests done?")
-            await self._answer(job["job_id"])
-            await bar
+        await self._wait(job["job_id"])
         await self._report(job["job_id"])
         await self._analyse()
+
+    async def _wait(self, job_id: str) -> None:
+        """Show how the tests go, and ask about them on the way."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._show(job_id, SUITE_TESTS), name="bar")
+                await self._reach(job_id, 40)
+                self._say("you", "are the tests done?")
+                await self._answer(job_id)
+        except ExceptionGroup as errors:  # the first says it; the others are its echo
+            raise errors.exceptions[0] from None
 
     def _say(self, who: str, text: str) -> None:
         self._console.print(f"[bold]{who:>5}[/bold]  {text}", highlight=False, soft_wrap=True)
@@ -219,9 +225,18 @@ async def _client(server: Server) -> AsyncIterator[httpx2.AsyncClient]:
         yield client
 
 
-async def run_demo(console: Console, *, port: int, keep: bool) -> None:
-    """Serve on a free port of 127.0.0.1, live the demo, and serve on if asked to."""
-    async with serving(make_runner(), port=port, known_as="the demo") as server:
+def demo_server(port: int) -> Server:
+    """Return a server of the demo's runner, bound to 127.0.0.1.
+
+    Raises:
+        OSError: The port can't be bound.
+    """
+    return Server(make_runner(), port=port, known_as="the demo")
+
+
+async def run_demo(console: Console, server: Server, *, keep: bool) -> None:
+    """Serve, live the demo, and serve on if asked to."""
+    async with serving_by(server):
         console.print(f"jobrunner demo, serving {server.url}", highlight=False)
         async with _client(server) as client:
             await Demo(client, console).run()

@@ -383,6 +383,24 @@ def test_demo_that_is_interrupted_says_so() -> None:
         assert "Traceback" not in p.stderr.read()
 
 
+@pytest.mark.slow
+def test_demo_survives_a_reader_that_leaves() -> None:
+    """`jobrunner demo | head -5`, in the middle of the conversation: no traceback."""
+    with started("demo") as p:
+        assert any("are the tests done?" in text for text in iter(lambda: line(p), ""))
+        assert p.stdout is not None and p.stderr is not None
+        p.stdout.close()
+        assert (p.wait(30), "Traceback" in p.stderr.read()) == (141, False)
+
+
+def test_demo_says_when_its_port_is_taken() -> None:
+    """Before anything has been started."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        code, output = inside("demo", "--port", str(port))
+    assert (code, f"can't bind 127.0.0.1 port {port}" in output) == (2, True)
+
+
 def test_the_version_is_the_package_s() -> None:
     """What somebody puts into a bug report."""
     assert inside("version") == (0, f"{__version__}\n")

@@ -2,7 +2,6 @@
 
 import io
 import re
-import socket
 import sys
 from pathlib import Path
 
@@ -10,13 +9,13 @@ import pytest
 from rich.console import Console
 
 from jobrunner import JobRunner
-from jobrunner.demo import SUITE, analyse_document, make_runner, run_demo
+from jobrunner.demo import SUITE, analyse_document, demo_server, make_runner, run_demo
 
 
-async def demo(**options: int | bool) -> str:
+async def demo() -> str:
     said = io.StringIO()
     console = Console(file=said, width=120, force_terminal=False)
-    await run_demo(console, **{"port": 0, "keep": False} | options)  # type: ignore[arg-type]  # by name
+    await run_demo(console, demo_server(0), keep=False)
     return said.getvalue()
 
 
@@ -65,13 +64,6 @@ def test_a_document_is_analysed(tmp_path: Path, text: str, words: int, commonest
     path.write_text(text)
     analysis = analyse_document(str(path))
     assert (analysis.document, analysis.words, analysis.commonest) == ("a.txt", words, commonest)
-
-
-async def test_the_demo_says_when_its_port_is_taken() -> None:
-    """Before anything has been started."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        with pytest.raises(OSError, match="in use"):
-            await demo(port=taken.getsockname()[1])
 
 
 def test_the_demo_s_runner_has_its_two_types() -> None:

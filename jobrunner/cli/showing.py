@@ -22,11 +22,15 @@ def demo(
     keep: Annotated[bool, typer.Option(help="Go on serving afterwards.")] = False,
 ) -> None:
     """See it work: an agent runs a real test suite and analyses fifty documents."""
-    from ..demo import run_demo
+    from ..demo import demo_server, run_demo
 
+    try:
+        server = demo_server(port)
+    except OSError as error:
+        raise typer.BadParameter(f"can't bind 127.0.0.1 port {port}: {error}") from None
     end_with_terminal()
     try:
-        asyncio.run(run_demo(console(markup=True), port=port, keep=keep))
+        asyncio.run(run_demo(console(markup=True), server, keep=keep))
     except KeyboardInterrupt:
         raise typer.Exit(0 if keep else INTERRUPTED) from None
 
