@@ -401,6 +401,49 @@ def test_demo_says_when_its_port_is_taken() -> None:
     assert (code, f"can't bind 127.0.0.1 port {port}" in output) == (2, True)
 
 
+NOWHERE = {
+    "stdout closed": ("run -- sh -c 'exit 7' >&-", 7, ""),
+    "stdout full": ("version >/dev/full", 1, "jobrunner: can't write: No space left on device\n"),
+    "stdout full meanwhile": (
+        "run -- echo hello >/dev/full", 1, "jobrunner: can't write: No space left on device\n",
+    ),
+    "stdin closed": (
+        "submit any --params-file - --url http://127.0.0.1:1 <&-",
+        2,
+        "jobrunner: - has no JSON: Expecting value: line 1 column 1 (char 0)\n",
+    ),
+    "stderr closed": ("types --url nowhere 2>&-", 2, ""),
+    "stderr full": ("types --url nowhere 2>/dev/full", 2, ""),
+}  # fmt: skip
+
+
+def redirected(command: str) -> "subprocess.CompletedProcess[str]":
+    """Run the command in a shell to its end."""
+    return subprocess.run(
+        ["sh", "-c", f'exec "$0" -m jobrunner {command}', sys.executable],
+        capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("command", "code", "says"), NOWHERE.values(), ids=NOWHERE)
+def test_a_stream_that_is_closed_or_full_is_no_traceback(
+    command: str, code: int, says: str
+) -> None:
+    """A service manager may start it so, and a disk is full one day; the exit code still counts."""
+    ended = redirected(command)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (code, "", says)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("closed", ["<&-", ">&-"])
+def test_an_agent_s_server_needs_both_its_streams(closed: str) -> None:
+    """Without one of them it would wait for ever for what can't come."""
+    pytest.importorskip("mcp", reason="needs the extra mcp")
+    ended = redirected(f"mcp tests.mcp_served:runner {closed}")
+    assert (ended.returncode, "stdin or stdout is closed" in ended.stderr) == (2, True)
+
+
 def test_the_version_is_the_package_s() -> None:
     """What somebody puts into a bug report."""
     assert inside("version") == (0, f"{__version__}\n")

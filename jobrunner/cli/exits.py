@@ -1,5 +1,6 @@
 """Exit codes, and errors as one line that says what is wrong and what to do."""
 
+import errno
 import os
 import signal
 import sys
@@ -48,6 +49,8 @@ _WAYS_OUT = {
 """What a user of the command line can do, by the error's code."""
 _NOT_OURS = "no-jobrunner"
 """Code of the client for an answer from another program."""
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""What a full disk says to who writes to a file that is open."""
 
 
 def told(function: Callable[P, None]) -> Callable[P, None]:
@@ -64,10 +67,11 @@ def told(function: Callable[P, None]) -> Callable[P, None]:
 
 
 def steady(function: Callable[P, None]) -> Callable[P, None]:
-    """Make a command of a function: no output is too odd for it, nor a reader that leaves."""
+    """Make a command of a function: it takes odd output, a reader that leaves and a full disk."""
 
     @wraps(function)
     def command(*args: P.args, **kwargs: P.kwargs) -> None:
+        _open_closed()
         for out in (sys.stdout, sys.stderr):
             if callable(change := getattr(out, "reconfigure", None)):
                 change(errors="replace")  # a terminal that can't show a character isn't fatal
@@ -79,6 +83,11 @@ def steady(function: Callable[P, None]) -> Callable[P, None]:
         except BrokenPipeError:
             _give_up(sys.stdout)
             raise typer.Exit(BROKEN_PIPE) from None
+        except OSError as error:
+            if error.errno not in _NO_ROOM or error.filename is not None:
+                raise
+            _give_up(sys.stdout)
+            refuse(f"can't write: {error.strerror}", FAILED)
 
     return command
 
@@ -100,13 +109,23 @@ def explained(error: BaseException) -> str:
 
 def complain(message: str) -> None:
     """Say on stderr what is wrong, in one line."""
-    print(f"jobrunner: {one_line(message, 4_000)}", file=sys.stderr, flush=True)
+    try:
+        print(f"jobrunner: {one_line(message, 4_000)}", file=sys.stderr, flush=True)
+    except OSError:  # there is no room for it, and the exit code speaks for itself
+        _give_up(sys.stderr)
 
 
 def refuse(message: str, code: int) -> NoReturn:
     """Say on stderr what is wrong, and end."""
     complain(message)
     raise typer.Exit(code)
+
+
+def _open_closed() -> None:
+    """Have what is closed, as by `>&-`, lead nowhere, as `print` has it where stdout is None."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))
 
 
 def _give_up(out: IO[str]) -> None:

@@ -142,10 +142,9 @@ def mcp(
     except ModuleNotFoundError as error:
         raise _refused(f"it needs an extra: pip install 'agent-jobrunner[mcp]' ({error})") from None
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    try:
-        wire = take_wire()  # before anything of the user's could print
-    except OSError as error:
-        raise _refused(f"stdin or stdout is closed: {error}") from None
+    if None in (sys.__stdin__, sys.__stdout__):
+        raise _refused("stdin or stdout is closed, and an agent speaks by both")
+    wire = take_wire()  # before anything of the user's could print
     runner, _ = _runner(target, tools)
     try:
         if workers is not None:
