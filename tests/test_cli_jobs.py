@@ -56,6 +56,10 @@ def test_submit_prints_the_id_and_nothing_else(served: Terminal) -> None:
             ["text=x", "options.approved=true", "options.where=production", "options.tags=t"],
             {"text": "x", "options": {"approved": True, "where": "production", "tags": ["t"]}},
         ),
+        (
+            ["text=x", 'options={"approved": true}', "options.tags=t"],
+            {"text": "x", "options": {"approved": True, "tags": ["t"]}},
+        ),
     ],
 )
 def test_a_value_is_what_its_type_wants(
@@ -83,6 +87,8 @@ def test_a_value_is_what_its_type_wants(
         (["text=x", "nothing=1"], "nothing"),
         (["text=x", "count=NaN"], "count: "),
         (["text=x", "count=1", "count.x=1"], "'count' has a value already"),
+        (["text=x", "names=null", "names=a"], "'names' is given as null and with an item"),
+        (["text=x", "options.approved=true", "options={}"], "'options' would undo 'options.app"),
     ],
 )
 def test_params_that_do_not_fit_are_refused(served: Terminal, words: list[str], says: str) -> None:

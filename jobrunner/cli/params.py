@@ -41,7 +41,11 @@ def params_of(words: Iterable[str], schema: Schema, given: dict[str, Any]) -> di
         if key in seen:
             if types_of(kind, schema) - {"null"} != {"array"}:
                 raise InvalidOption(f"{key!r} is given twice; it takes one value")
+            if place[name] is None:
+                raise InvalidOption(f"{key!r} is given as null and with an item; it takes one")
             value = place[name] + _items(text, value, kind, schema)
+        elif inside := [each for each in seen if each.startswith(f"{key}.")]:
+            raise InvalidOption(f"{key!r:.100} would undo {inside[0]!r:.100}; give it first")
         elif types_of(kind, schema) - {"null"} == {"array"} and not isinstance(value, list | None):
             value = _items(text, value, kind, schema)
         seen.add(key)
