@@ -16,10 +16,12 @@ def address(base_url: str) -> tuple[httpx2.URL, str | None]:
     """
     try:
         url = httpx2.URL(base_url)
-    except (httpx2.InvalidURL, TypeError) as error:
+    except (httpx2.InvalidURL, TypeError, UnicodeEncodeError) as error:
         raise _no_address(base_url, str(error)) from None
     if url.scheme not in ("http", "https") or not url.host:
         raise _no_address(base_url, "it has no http:// or https:// before the host")
+    if (url.port or 0) > 65_535:
+        raise _no_address(base_url, "its port is above 65535")
     if url.userinfo:
         raise _no_address("(hidden)", "it has a user name; give token=, or headers=")
     token = url.params.get("token")

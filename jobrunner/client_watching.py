@@ -46,14 +46,18 @@ class WatchVerbs:
             cursor: `next_cursor` of the page before.
 
         Raises:
-            InvalidOption: There is no such status, or the limit is below 1.
+            InvalidOption: There is no such status, the limit is below 1, or a filter is no text.
             InvalidCursor: The cursor was not made by a runner.
         """
         filters = {"status": status, "type": type, "session_id": session_id,
                    "batch_id": batch_id, "parent_id": parent_id}  # fmt: skip
         query = filters | {"limit": limit, "cursor": cursor}
         given = {name: value for name, value in query.items() if value is not None}
-        page = parse(JobList, await self._http.call("GET", "/jobs", query=given))
+        try:
+            response = await self._http.call("GET", "/jobs", query=given)
+        except UnicodeEncodeError as error:  # a lone surrogate
+            raise InvalidOption(f"a filter can't go into a URL: {error}") from None
+        page = parse(JobList, response)
         return JobPage(page.jobs, page.next_cursor)
 
     def events(self, job_id: str | None = None, after: int = 0) -> AsyncGenerator[Event, None]:

@@ -333,6 +333,9 @@ ENDS: dict[str, tuple[list[str], int, str]] = {
     "a limit of nothing": (["list", "-n", "0"], 2, "--limit"),
     "an option that can't be": (["submit", "echo", "--priority", "1000"], 2, "priority"),
     "an odd URL": (["list", "--url", "example.com"], 2, "the server's URL is 'example.com'"),
+    "a port that can't be": (["list", "--url", "http://[::1]:99999"], 2, "port is above 65535"),
+    "a session that can't be": (["list", "--session", "\udcff"], 2, "'\\udcff'"),
+    "a session to watch": (["list", "--watch", "--session", "\udcff"], 2, "'\\udcff'"),
     "a wrong token": (["list", "--token", "wrong"], 5, "JOBRUNNER_TOKEN"),
     "nobody there": (["stats", "--url", "http://127.0.0.1:1"], 3, "no answer from"),
 }

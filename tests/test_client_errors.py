@@ -273,6 +273,8 @@ async def test_what_can_not_be_json_is_an_error_of_the_params(served: Bench) -> 
         ({"base_url": "http://"}, "base_url"),
         ({"base_url": "http://[::1"}, "base_url"),
         ({"base_url": None}, "base_url"),
+        ({"base_url": "http://localhost:65536"}, "base_url"),
+        ({"base_url": "http://localhost/\udcff"}, "base_url"),
         ({"base_url": "http://ada:secret@localhost"}, "base_url"),
         ({"token": ""}, "token"),
         ({"token": "a b"}, "token"),
@@ -287,6 +289,14 @@ def test_a_wrong_option_is_named(options: dict[str, Any], option: str) -> None:
         JobClient(**{"base_url": "http://localhost", **options})
     assert wrong.value.option == option
     assert "secret" not in str(wrong.value)
+
+
+@IN_LOOP
+async def test_a_filter_that_no_url_can_carry_is_an_error_of_the_filter(served: Bench) -> None:
+    """Before it is sent; a shell passes on whatever bytes it is given."""
+    async with client_of(create_app(served.runner, auth=None)) as client:
+        with pytest.raises(InvalidOption, match="a filter can't go into a URL"):
+            await client.list(session_id="\udcff")
 
 
 @IN_LOOP
