@@ -304,6 +304,18 @@ def test_cancel_says_what_became_of_each(served: Terminal) -> None:
     assert "by user (no need)" in served("show", running).out
 
 
+def test_one_that_can_not_be_changed_keeps_nobody_else(served: Terminal) -> None:
+    """Each is told of, and the exit code is the highest: a script has named all that it means."""
+    running, over = served.held("each"), served.finished("echo")
+    done = served("retry", UNKNOWN, running, over)
+    assert (done.code, len(done.out.split())) == (5, 1)
+    unknown, live = done.err.splitlines()
+    assert unknown.startswith(f"jobrunner: there is no job {UNKNOWN!r}") and running in live
+    done = served("cancel", UNKNOWN, running)
+    assert (done.code, done.err) == (4, f"{unknown}\n")
+    assert done.out.startswith(f"{running} ")
+
+
 def test_retry_runs_again_what_has_ended(served: Terminal) -> None:
     """Each by its id, or all that have failed of a type."""
     job_id = served.finished("fail", message="once")

@@ -1,16 +1,17 @@
 """Commands that change something: submit, cancel, retry."""
 
 import sys
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from ..errors import InvalidOption
+from ..errors import InvalidOption, JobGone, JobNotFinal, JobNotFound
 from ..views import JobView, check_completed
 from .app import JOBS, app
 from .completing import complete_job, complete_type
-from .exits import INTERRUPTED, complain, told
+from .exits import INTERRUPTED, code_of, complain, explained, told
 from .looking import JobIds
 from .output import console, pretty, print_json
 from .params import params_of, read_object
@@ -20,6 +21,8 @@ from .watching import check_all_completed, watch_jobs
 
 if TYPE_CHECKING:
     from ..client import SyncJobClient, SyncRemoteJob
+
+T = TypeVar("T")
 
 
 @app.command(rich_help_panel=JOBS)
@@ -88,8 +91,7 @@ def cancel(
 ) -> None:
     """Ask jobs to stop; twice is the same as once."""
     with client(url, token) as server:
-        for job_id in dict.fromkeys(job_ids):
-            job = server.cancel(job_id, note)
+        for job in _each(job_ids, lambda job_id: server.cancel(job_id, note)):
             if as_json:
                 print_json(job)
             else:
@@ -119,14 +121,28 @@ def retry(
     if type is not None and not failed:
         raise InvalidOption("--type goes with --failed; a job's id says which it is")
     with client(url, token) as server:
-        if failed:
-            new = server.retry_failed(type)
-            if not new:
-                complain("no job has failed")
-        else:
-            new = [server.retry(job_id) for job_id in dict.fromkeys(job_ids or [])]
+        new = server.retry_failed(type) if failed else _each(job_ids or [], server.retry)
+        if failed and not new:
+            complain("no job has failed")
         for job in new:
             _print_new(job, as_json)
+
+
+def _each(job_ids: Iterable[str], change: Callable[[str], T]) -> Iterator[T]:
+    """Yield what becomes of each job; one that can't be changed is told of, and the others go on.
+
+    Raises:
+        Exit: At the end, with the highest code of those.
+    """
+    highest = 0
+    for job_id in dict.fromkeys(job_ids):
+        try:
+            yield change(job_id)
+        except (JobNotFound, JobGone, JobNotFinal) as error:
+            complain(explained(error))
+            highest = max(highest, code_of(error))
+    if highest:
+        raise typer.Exit(highest)
 
 
 def _params(
