@@ -67,7 +67,7 @@ class DeliveryView(Frozen):
     status: DeliveryStatus
     """pending until its next try, sending, delivered, or dead: given up."""
     attempts: int
-    """Tries so far, those that the host's open circuit stopped too."""
+    """Tries that were made; not those that came due while the host's circuit was open."""
     event_at: datetime
     """When what it tells of happened."""
     last_attempt_at: datetime | None
