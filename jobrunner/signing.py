@@ -60,8 +60,13 @@ def _key(secret: object) -> bytes:
 
 def sign(keys: Sequence[bytes], message_id: str, timestamp: int, body: bytes) -> str:
     """Return the value of `webhook-signature`, with one signature for each key."""
-    signed = b"%b.%d.%b" % (message_id.encode(), timestamp, body)
+    signed = b"%b.%d.%b" % (_bytes(message_id), timestamp, body)
     return " ".join(f"v1,{_digest(key, signed)}" for key in keys)
+
+
+def _bytes(text: str) -> bytes:
+    """Return the text as UTF-8; a lone surrogate, which it can't have, as what nobody signs."""
+    return text.encode("utf-8", "surrogatepass")
 
 
 def _digest(key: bytes, signed: bytes) -> str:
@@ -94,12 +99,12 @@ def verify(
         InvalidOption: The secret is none.
     """
     keys = keys_of(secret)
-    raw = body.encode() if isinstance(body, str) else bytes(body)
+    raw = _bytes(body) if isinstance(body, str) else bytes(body)
     message_id, timestamp, given = _headers(headers)
     if abs(now() - timestamp) > tolerance:
         raise WebhookRejected(f"the message is of {timestamp}, over {tolerance:g} s from now")
     wanted = [part.encode() for part in sign(keys, message_id, timestamp, raw).split(" ")]
-    signatures = given.encode("utf-8", "replace").split(b" ")[:MAX_SIGNATURES]
+    signatures = _bytes(given).split(b" ")[:MAX_SIGNATURES]
     fits = [hmac.compare_digest(one, other) for one in signatures for other in wanted]
     if not any(fits):  # all of them are compared, however early one fits
         raise WebhookRejected("no signature fits: another secret, or the body was changed")

@@ -17,7 +17,7 @@ SIGNATURE = "v1,BRm4za4cumiODftiZCNmsY59+PgO70g9V1x8mUFb1IQ="
 HEADERS = {"Webhook-Id": "msg_1", "Webhook-Timestamp": str(AT), "Webhook-Signature": SIGNATURE}
 
 
-def refusal(headers: Mapping[str, str], body: bytes = BODY, *, at: float = AT) -> str:
+def refusal(headers: Mapping[str, str], body: bytes | str = BODY, *, at: float = AT) -> str:
     """Return why a message is rejected."""
     with pytest.raises(WebhookRejected) as caught:
         verify(body, headers, SECRET, now=lambda: at)
@@ -131,6 +131,17 @@ def test_a_missing_header_is_named(name: str) -> None:
 def test_a_broken_timestamp_is_rejected(stamp: str) -> None:
     """It comes from anybody, before anything is known of the sender."""
     assert "must be unix seconds" in refusal({**HEADERS, "Webhook-Timestamp": stamp})
+
+
+@pytest.mark.parametrize("name", ["Webhook-Id", "Webhook-Signature"])
+def test_a_header_that_is_no_text_is_rejected(name: str) -> None:
+    """Frameworks that decode what isn't UTF-8 leave lone surrogates; a stranger sends what fits."""
+    assert "no signature fits" in refusal({**HEADERS, name: "\udcff"})
+
+
+def test_a_body_that_is_no_text_is_rejected() -> None:
+    """The caller has one kind of error to expect, whatever a framework made of the bytes."""
+    assert "no signature fits" in refusal(HEADERS, "\udcff")
 
 
 def test_a_signed_body_that_is_not_json_is_rejected() -> None:
