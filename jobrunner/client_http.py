@@ -9,7 +9,8 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx2
-from pydantic_core import PydanticSerializationError, to_json
+from pydantic import TypeAdapter
+from pydantic_core import PydanticSerializationError, from_json, to_json
 
 from .client_address import address, authorization, is_local
 from .client_errors import error_from, not_a_job, retry_after
@@ -23,6 +24,8 @@ from .errors import (
     WrongLoop,
 )
 from .limits import check_seconds
+from .redaction import MASK
+from .revealing import revealed
 
 logger = logging.getLogger("jobrunner.client")
 
@@ -250,11 +253,15 @@ def json_of(response: httpx2.Response) -> bytes:
 
 
 _IS_JSON = {"Content-Type": "application/json"}
+_ANY: TypeAdapter[Any] = TypeAdapter(Any)
 
 
 def _encode(body: Mapping[str, Any]) -> bytes:
     try:
-        return to_json(body)
+        raw = to_json(body)
+        if MASK.encode() not in raw:
+            return raw
+        return to_json(revealed(from_json(raw), _ANY.dump_python(body, warnings=False)))
     except (PydanticSerializationError, ValueError, TypeError) as error:
         raise InvalidParams(f"the request can't be JSON: {error}") from None
 

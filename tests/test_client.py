@@ -7,6 +7,7 @@ from typing import Any, get_type_hints
 
 import pytest
 import pytest_asyncio
+from pydantic import BaseModel, Field, Secret, SecretBytes, SecretStr
 
 from jobrunner import JobCancelled, JobFailed, JobNotFound, JobRunner, WrongLoop
 from jobrunner.client import (
@@ -47,6 +48,19 @@ async def test_a_job_is_submitted_and_its_result_awaited(client: JobClient) -> N
     assert await job.result() == [1, "ü", None]
     assert await client.submit_and_wait("echo", {"value": 2}, wait_timeout=60.0) == 2
     assert await client.submit_and_wait("echo") is None
+
+
+class Login(BaseModel):
+    user: str
+    pin: SecretStr = Field(alias="PIN")
+
+
+@IN_LOOP
+async def test_secrets_arrive_as_they_are(client: JobClient) -> None:
+    """JSON of a secret is its mask, and a job with that for a password would try to log in."""
+    login, pins = Login(user="ada", PIN=SecretStr("1")), (SecretBytes(b"2"), Secret(3))
+    told = await client.submit_and_wait("echo", {"value": {"login": login, "pins": pins}})
+    assert told == {"login": {"user": "ada", "PIN": "1"}, "pins": ["2", 3]}
 
 
 @IN_LOOP

@@ -12,11 +12,11 @@ import types
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from pydantic import Secret, SecretBytes, SecretStr, TypeAdapter
+from pydantic import TypeAdapter
 from pydantic_core import from_json, to_json
 
 from ..errors import RetryableError
-from ..redaction import MASK
+from ..revealing import revealed
 from ..wording import class_name, describe, traceback_text
 
 PARAMS, JOB, STOP = b"P", b"J", b"S"
@@ -30,7 +30,6 @@ MAX_FRAME = 1_048_576
 MAIN = ("__main__", "__mp_main__")
 """What the program's own module is called in the server, and in a child."""
 
-_SECRETS = (SecretStr, SecretBytes, Secret)
 _ANY: TypeAdapter[Any] = TypeAdapter(dict[str, Any])
 
 
@@ -126,24 +125,7 @@ def open_params(raw: bytes, arguments: Mapping[str, Any]) -> bytes:
     real = _ANY.dump_python(
         dict(arguments), mode="python", by_alias=True, round_trip=True, warnings=False
     )
-    return to_json(_opened(from_json(raw), real), inf_nan_mode="constants")
-
-
-def _opened(shown: Any, real: Any) -> Any:
-    """Return `shown`, which is JSON, with the secrets of `real` beside it."""
-    if isinstance(real, _SECRETS):
-        return from_json(to_json(real.get_secret_value()))
-    if shown == MASK and real != MASK:  # by its name, and it may have secrets in it
-        return _opened(from_json(to_json(real, inf_nan_mode="null", fallback=str)), real)
-    if isinstance(real, float) and not math.isfinite(real) and shown is None:
-        return real
-    if isinstance(real, set | frozenset) and any(isinstance(each, _SECRETS) for each in real):
-        return [_opened(None, each) for each in real]
-    if isinstance(shown, dict) and isinstance(real, dict) and len(shown) == len(real):
-        return {k: _opened(v, r) for (k, v), r in zip(shown.items(), real.values(), strict=True)}
-    if isinstance(shown, list) and isinstance(real, list | tuple) and len(shown) == len(real):
-        return [_opened(s, r) for s, r in zip(shown, real, strict=True)]
-    return shown
+    return to_json(revealed(from_json(raw), real), inf_nan_mode="constants")
 
 
 def pack_error(error: BaseException, text: str | None = None) -> bytes:
