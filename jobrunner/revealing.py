@@ -9,6 +9,8 @@ from pydantic_core import from_json, to_json
 from .redaction import MASK
 
 _SECRETS = (SecretStr, SecretBytes, Secret)
+_UNWRITTEN = (None, "NaN", "Infinity", "-Infinity")
+"""What stands in JSON for the numbers that it hasn't got."""
 
 
 def revealed(shown: Any, real: Any) -> Any:
@@ -17,7 +19,7 @@ def revealed(shown: Any, real: Any) -> Any:
         return from_json(to_json(real.get_secret_value()))
     if shown == MASK and real != MASK:  # by its name, and it may have secrets in it
         return revealed(from_json(to_json(real, inf_nan_mode="null", fallback=str)), real)
-    if isinstance(real, float) and not math.isfinite(real) and shown is None:
+    if isinstance(real, float) and not math.isfinite(real) and shown in _UNWRITTEN:
         return real
     if isinstance(real, set | frozenset) and any(isinstance(each, _SECRETS) for each in real):
         return [revealed(None, each) for each in real]

@@ -175,7 +175,9 @@ def _record(name: str, fields: list[tuple[str, Any, Any]]) -> type:
         "Params", fields, namespace={"__doc__": "Params of a job."},
         init=False, repr=False, eq=False, kw_only=True,
     )  # fmt: skip
-    config = ConfigDict(extra="forbid", arbitrary_types_allowed=False, title=name)
+    config = ConfigDict(
+        extra="forbid", arbitrary_types_allowed=False, title=name, ser_json_inf_nan="strings"
+    )
     return pydantic_dataclasses.dataclass(record, config=config, repr=False, eq=False)
 
 

@@ -1,6 +1,7 @@
 """Handlers in child processes: what crosses, what a death says, and that nothing is left."""
 
 import asyncio
+import math
 import os
 import signal
 import subprocess
@@ -252,6 +253,13 @@ async def test_params_arrive_as_they_are_annotated(engine: ProcessEngine) -> Non
     told = await Run(engine, handlers.typed, params).ended()
     seen = "(datetime.date(2024, 1, 2), PosixPath('/tmp'), ['a', 'b'], inf, 'Credentials')"
     assert told == seen
+
+
+@one_loop
+async def test_a_number_that_json_has_not_arrives_as_one(engine: ProcessEngine) -> None:
+    """It is kept as text, which nothing tells from a text where anything may be given."""
+    assert await Run(engine, handlers.echo, {"value": math.inf}).ended() is None  # as JSON has it
+    assert await Run(engine, handlers.echo, {"value": "Infinity"}).ended() == "Infinity"
 
 
 @one_loop
