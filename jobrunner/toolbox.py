@@ -199,10 +199,11 @@ def _action_tool(action: type[Action]) -> Tool:
 def _without_nulls(given: dict[str, Any], schema: Mapping[str, Any]) -> dict[str, Any]:
     """Return the params without those that are null and needn't be given: models send them so."""
     needed, nodes = schema.get("required", ()), schema.get("properties", {})
+    defs = schema.get("$defs", {})
     return {
         name: value
         for name, value in given.items()
-        if value is not None or name in needed or _takes_null(nodes.get(name, {}))
+        if value is not None or name in needed or _takes_null(nodes.get(name, {}), defs)
     }
 
 
@@ -210,9 +211,11 @@ _WORDS = {"title", "description", "default", "examples", "writeOnly"}
 """What says nothing of the values that a schema takes."""
 
 
-def _takes_null(node: Mapping[str, Any]) -> bool:
-    return any(not member.keys() - _WORDS or member.get("type") == "null"
-               for member in node.get("anyOf", [node]))  # fmt: skip
+def _takes_null(node: Mapping[str, Any], defs: Mapping[str, Any]) -> bool:
+    node = defs.get(str(node.get("$ref")).rpartition("/")[2], node)
+    if "anyOf" in node:
+        return any(_takes_null(member, defs) for member in node["anyOf"])
+    return not node.keys() - _WORDS or node.get("type") == "null" or None in node.get("enum", ())
 
 
 _STARTED = {

@@ -2,11 +2,13 @@
 
 import asyncio
 import logging
-from typing import Any
+from enum import Enum
+from typing import Any, Literal
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import JsonValue
 
 from jobrunner import InvalidOption, JobContext, JobRunner, Limits, UnknownJobType
 from jobrunner.testing import simulate, virtual_time
@@ -120,6 +122,40 @@ async def test_null_is_kept_where_it_is_a_value() -> None:
         await runner.execute_tool("echo_background", {"text": "a", "suffix": None})
         (job,) = (await runner.list()).jobs
     assert job.params["suffix"] is None
+
+
+class Level(Enum):
+    NONE = None
+    FULL = "full"
+
+
+@pytest.mark.parametrize(
+    ("annotation", "default", "kept"),
+    [
+        (Literal["de", None], "de", None),
+        (Literal["de", "en"], "de", "de"),
+        (Level, Level.FULL, None),
+        (Level | int, 1, None),
+        (JsonValue, 1, None),
+        (int | list[None], 1, 1),
+    ],
+    ids=str,
+)
+@virtual_time
+async def test_null_is_a_value_wherever_the_schema_says_so(
+    annotation: Any, default: Any, kept: object
+) -> None:
+    """In a list of values too, and under a name that others refer to."""
+    runner = runner_with()
+
+    async def search(value: Any = default) -> None: ...
+
+    search.__annotations__["value"] = annotation
+    runner.job(search)
+    async with runner:
+        await runner.execute_tool("search_background", {"value": None})
+        (job,) = (await runner.list()).jobs
+    assert job.params == {"value": kept}
 
 
 JSON = st.recursive(
