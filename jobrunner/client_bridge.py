@@ -5,10 +5,10 @@ import os
 import weakref
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
 from concurrent.futures import Future
-from contextlib import AbstractAsyncContextManager, ExitStack, contextmanager
+from contextlib import AbstractAsyncContextManager, ExitStack, contextmanager, suppress
 from typing import Any, Generic, TypeVar
 
-from anyio.from_thread import start_blocking_portal
+from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from .client_http import CLOSED
 from .errors import UsageError
@@ -31,7 +31,7 @@ class Bridge:
         self._portal = stack.enter_context(start_blocking_portal(name="jobrunner client"))
         stack.enter_context(self._portal.wrap_async_context_manager(client))
         # Also at the interpreter's exit: later nobody could wait for the thread any more.
-        self._close = weakref.finalize(self, stack.close)
+        self._close = weakref.finalize(self, _leave, stack, self._portal, self._process)
 
     def close(self) -> None:
         """Leave the client and end the thread; twice is the same as once."""
@@ -68,6 +68,15 @@ class Bridge:
         finally:
             if not called.over and self._close.alive:
                 self._portal.call(called.stop)
+
+
+def _leave(stack: ExitStack, portal: BlockingPortal, process: int) -> None:
+    """End the thread; a fork hasn't got it, and forgets it."""
+    if os.getpid() == process:
+        stack.close()
+    else:
+        with suppress(StopIteration):  # no loop of this process could do it
+            portal.stop().send(None)  # or whoever frees the stack would wait for the thread
 
 
 class _Call(Generic[T]):

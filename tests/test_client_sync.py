@@ -202,6 +202,25 @@ with SyncJobClient({there.bench.url!r}, token={there.bench.token!r}) as client:
     assert (done.stdout, done.stderr) == ("7\n", "")
 
 
+@pytest.mark.slow  # starts an interpreter
+@pytest.mark.parametrize("end", ["client.close(); os._exit(0)", "del client; exit()", "exit()"])
+def test_a_fork_may_close_or_forget_the_client_or_just_end(there: Elsewhere, end: str) -> None:
+    """As the workers of gunicorn do, whose parent goes on with it."""
+    code = f"""
+import os, warnings
+from jobrunner.client import SyncJobClient
+warnings.simplefilter("ignore", DeprecationWarning)  # that a process with threads is forked
+client = SyncJobClient({there.bench.url!r}, token={there.bench.token!r})
+if os.fork() == 0:
+    {end}
+print(os.waitstatus_to_exitcode(os.wait()[1]), client.submit_and_wait("echo", {{"value": 1}}))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=GONE_ON
+    )
+    assert (done.stdout, done.stderr) == ("0 1\n", "")
+
+
 SCRIPT = """
 from jobrunner.client import SyncJobClient
 client = SyncJobClient({url!r}, token={token!r})
