@@ -40,8 +40,9 @@ async def assert_submitted(
 
     Raises:
         AssertionError: There is none; names those that there are, and where they differ.
+        UnknownJobType: The function is no job type of the runner.
     """
-    name, wanted = _name(type), params or {}
+    name, wanted = _name(runner, type), params or {}
     try:
         async with asyncio.timeout(within):
             while (found := _find(runner, name, wanted)) is None:
@@ -62,8 +63,9 @@ async def refute_submitted(
 
     Raises:
         AssertionError: There is one; shows it.
+        UnknownJobType: The function is no job type of the runner.
     """
-    name, wanted = _name(type), params or {}
+    name, wanted = _name(runner, type), params or {}
     try:
         async with asyncio.timeout(within):
             while (found := _find(runner, name, wanted)) is None:
@@ -260,5 +262,5 @@ def _shown(value: Any) -> str:
     return json.dumps(value, default=repr, ensure_ascii=False)
 
 
-def _name(type: Any) -> str:
-    return type if isinstance(type, str) else str(getattr(type, "__name__", type))
+def _name(runner: JobRunner, type: Any) -> str:
+    return type if isinstance(type, str) else runner._handlers.find(type).name

@@ -8,7 +8,7 @@ from typing import Any
 from ..context import JobContext
 from ..engines import Engine
 from ..errors import InvalidOption, ProcessDied
-from ..handlers import Handler
+from ..handlers import Function, Handler
 from .receiver import WebhookReceiver
 
 
@@ -33,7 +33,7 @@ class RateLimited(Exception):
 class Fault:
     """What goes wrong with attempts of a type."""
 
-    type: str
+    type: str | Function
     attempt: int | None
     error: BaseException | None = None
     seconds: float = 0.0
@@ -41,9 +41,15 @@ class Fault:
     struck: int = 0
     """How many attempts it has hit."""
 
-    def hits(self, type: str, attempt: int) -> bool:
+    @property
+    def name(self) -> str:
+        """What the type is called in a message."""
+        return str(getattr(self.type, "__name__", self.type))
+
+    def hits(self, handler: Handler, attempt: int) -> bool:
         """Return whether it is meant for that attempt."""
-        return self.type == type and self.attempt in (None, attempt)
+        meant = self.type in (handler.name, handler.function)
+        return meant and self.attempt in (None, attempt)
 
     async def strike(self) -> None:
         """Let it happen, in the handler's place or before it."""
@@ -72,15 +78,15 @@ class Faults:
     ) -> None:
         """Have an attempt raise `error` before the handler is called; an OSError if not given."""
         error = error or OSError("a fault on purpose")
-        self._add(Fault(_name(type), attempt, error=error))
+        self._add(Fault(type, attempt, error=error))
 
     def delay(self, type: Any, seconds: float, *, attempt: int | None = 1) -> None:
         """Have an attempt begin so many seconds later, as far as its limits let it."""
-        self._add(Fault(_name(type), attempt, seconds=seconds))
+        self._add(Fault(type, attempt, seconds=seconds))
 
     def hang(self, type: Any, *, attempt: int | None = 1) -> None:
         """Have an attempt do nothing, until it is asked to stop."""
-        self._add(Fault(_name(type), attempt, swallowed=0.0))
+        self._add(Fault(type, attempt, swallowed=0.0))
 
     def swallow_cancel(
         self, type: Any, *, attempt: int | None = 1, times: float = float("inf")
@@ -90,12 +96,12 @@ class Faults:
         Args:
             times: How often it goes on; by default for ever, so that the job is declared stuck.
         """
-        self._add(Fault(_name(type), attempt, swallowed=times))
+        self._add(Fault(type, attempt, swallowed=times))
 
     def crash_process(self, type: Any, *, attempt: int | None = 1) -> None:
         """Have an attempt end as if its process had been killed; no process is needed for it."""
         error = ProcessDied("the process of the handler was killed by SIGKILL, on purpose")
-        self._add(Fault(_name(type), attempt, error=error))
+        self._add(Fault(type, attempt, error=error))
 
     def lose_webhook(self, times: int = 1) -> None:
         """Have the next webhooks arrive, and their answers get lost: they will be sent again."""
@@ -115,7 +121,7 @@ class Faults:
     def unused(self) -> list[str]:
         """Say which faults have hit nothing: a test that waits for one may be wrong."""
         return [
-            f"the fault for attempt {fault.attempt or 'any'} of {fault.type!r} has hit nothing"
+            f"the fault for attempt {fault.attempt or 'any'} of {fault.name!r} has hit nothing"
             for fault in self._faults
             if not fault.struck
         ]
@@ -137,7 +143,7 @@ class FaultyEngine:
         self, handler: Handler, context: JobContext, arguments: Mapping[str, Any]
     ) -> Awaitable[Any]:
         """Run the handler, unless a fault comes before; see `Engine.run`."""
-        hits = [each for each in self._faults if each.hits(handler.name, context.attempt)]
+        hits = [each for each in self._faults if each.hits(handler, context.attempt)]
         if not hits:
             return self._engine.run(handler, context, arguments)
         return self._struck(hits, handler, context, arguments)
@@ -151,11 +157,6 @@ class FaultyEngine:
 
     async def close(self) -> None:
         """The engine is closed by whoever made it."""
-
-
-def _name(type: Any) -> str:
-    """Return the name of a type, given by name or by its function."""
-    return type if isinstance(type, str) else str(getattr(type, "__name__", type))
 
 
 async def _swallow(times: float) -> None:

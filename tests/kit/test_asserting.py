@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from jobrunner import UnknownJobType
 from jobrunner.testing import (
     DrivenRunner,
     assert_events,
@@ -44,6 +45,23 @@ async def test_a_submitted_job_is_found_by_some_of_its_params() -> None:
         assert found.params == {"topic": "bees"}
         await refute_submitted(runner, "research", params={"topic": "ants"})
         await refute_submitted(runner, "broken")
+
+
+@virtual_time
+async def test_a_type_is_named_by_its_function_too() -> None:
+    """A refutation that asks for another name than the type's would always hold."""
+    runner = DrivenRunner(mode="paused")
+
+    @runner.job("think")
+    async def quick() -> None: ...
+
+    async with runner:
+        job = await runner.submit(quick)
+        assert (await assert_submitted(runner, quick)).job_id == job.id
+        said = await said_by(refute_submitted(runner, quick))
+        assert said.startswith("expected no 'think' to be submitted, but there is")
+        with pytest.raises(UnknownJobType, match="said_by is not registered as a handler"):
+            await refute_submitted(runner, said_by)
 
 
 @virtual_time

@@ -128,14 +128,15 @@ async def test_a_lost_webhook_comes_twice_with_one_id() -> None:
 
 @virtual_time
 async def test_a_type_is_named_by_its_function_too() -> None:
-    """As everywhere else."""
+    """As everywhere else, also where the type has another name."""
     faults = Faults()
     runner = DrivenRunner(faults=faults)
 
-    @runner.job
+    @runner.job("think")
     async def quick() -> None: ...
 
     faults.fail(quick)
+    assert faults.unused() == ["the fault for attempt 1 of 'quick' has hit nothing"]
     async with runner:
         assert (await (await runner.submit(quick)).wait()).status == "failed"
     assert faults.unused() == []
