@@ -212,6 +212,31 @@ async def test_results_are_structured_output_as_far_as_there_is_room(
     assert not any("result" in job for job in listed)
 
 
+async def test_a_job_that_is_forgotten_during_a_wait_is_told_of_as_it_was(
+    bench: tuple[JobRunner, Gates],
+) -> None:
+    """Of two that are waited for the first may be pruned before the second ends."""
+    runner, gates = bench
+    async with agent_of(runner) as agent:
+        short, long = [
+            (await agent.said("echo_background", value=value))["job_id"]
+            for value in ([1], "x" * 15_000)
+        ]
+        await agent.said("wait_for_jobs", job_ids=[short, long])
+        held = (await agent.said("hold_background", key="k"))["job_id"]
+
+        async def note(progress: float, total: float | None, message: str | None) -> None:
+            for job_id in (short, long):
+                await runner.forget(job_id)
+            gates["k"].set()
+
+        call = {"job_ids": [short, long, held], "wait_seconds": 40}
+        answer = await agent.client.call_tool("wait_for_jobs", call, progress_callback=note)
+    jobs = answer.structured_content["jobs"]
+    assert [job.get("result") for job in jobs] == [[1], None, "k"]
+    assert [job.get("omitted") for job in jobs] == [None, ["result"], None]
+
+
 @both_eras
 async def test_another_one_s_job_is_unknown(bench: tuple[JobRunner, Gates], mode: str) -> None:
     """With owners, what can be done with an id must depend on whose it is."""

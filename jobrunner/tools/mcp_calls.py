@@ -9,7 +9,7 @@ import mcp_types as types
 from mcp.server.context import ServerRequestContext
 from pydantic_core import from_json
 
-from ..errors import JobRunnerError
+from ..errors import JobGone, JobNotFound, JobRunnerError
 from ..events import EventLog
 from ..jobs import Job, JobStatus
 from ..runner import JobRunner
@@ -91,7 +91,12 @@ class Calls:
         for said in told:
             if said.get("status") != JobStatus.COMPLETED:
                 continue
-            result = self.record(said["job_id"]).result or b"null"
+            try:
+                result = self.record(said["job_id"]).result or b"null"
+            except (JobGone, JobNotFound):  # since it was read; if short, its result is here
+                if "result" not in said:
+                    said["omitted"] = ["result"]
+                continue
             if len(result) > room:
                 said["omitted"] = ["result"]
                 continue
