@@ -184,6 +184,7 @@ class JobClient(BatchVerbs):
 
         Raises:
             JobNotFound, JobGone: One of them isn't kept.
+            ServerUnreachable: There was no answer.
             InvalidOption: The mode is neither "all" nor "any", or the timeout no duration.
         """
         if mode not in ("all", "any"):
@@ -196,11 +197,11 @@ class JobClient(BatchVerbs):
     ) -> JobView:
         """Wait for one job's end and return it as it is then; see `RemoteJob.wait`."""
         seconds = check_seconds("timeout", timeout, zero=True)
-        if on_progress is None:
-            return await until_final(self.get, job_id, seconds)
-        last = await watch(self.events(job_id), on_progress, job_id=job_id, timeout=seconds)
-        job = await self.get(job_id)
-        if (ended := progress_of_job(job)) != last:
+        last = None
+        if on_progress is not None and seconds != 0.0:
+            last = await watch(self.events(job_id), on_progress, job_id=job_id, timeout=seconds)
+        job = await until_final(self.get, job_id, seconds)
+        if on_progress is not None and (ended := progress_of_job(job)) != last:
             on_progress(ended)
         return job
 

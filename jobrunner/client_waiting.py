@@ -3,9 +3,11 @@
 import asyncio
 import math
 from collections.abc import Coroutine, Iterable, Sequence
+from contextlib import suppress
 from typing import Any, Literal, Protocol
 
 from .batch_views import BatchView, too_late
+from .errors import ServerUnreachable
 from .jobs import FINAL
 from .views import JobView, Waited
 
@@ -13,6 +15,8 @@ LONGEST = 25
 """Seconds of a long poll; less than the 30 after which some things in between hang up."""
 PLACES = 100
 """Jobs that are waited for at once by one call; more take turns of a second each."""
+LATE = 2.0
+"""Seconds beyond the time of a wait in which an answer may still come, however short the wait."""
 
 
 class Look(Protocol):
@@ -34,8 +38,11 @@ async def until_final(look: Look, job_id: str, timeout: float | None) -> JobView
         TimeoutError: It hasn't ended after `timeout` seconds; it goes on.
     """
     waiting = _Waiting(look, timeout, longest=LONGEST)
-    await waiting.until_final(job_id)
-    job = waiting.jobs[job_id]
+    with suppress(TimeoutError):
+        await waiting.until_final(job_id)
+    job = waiting.jobs.get(job_id)
+    if job is None:
+        raise TimeoutError(f"nothing was heard of job {job_id} in {timeout:g} s; it may go on")
     if job.status not in FINAL:
         raise TimeoutError(f"job {job_id} is still {job.status} after {timeout:g} s; it goes on")
     return job
@@ -47,7 +54,13 @@ async def until_batch_final(look: LookAtBatch, batch_id: str, timeout: float | N
     Raises:
         TimeoutError: Some of its jobs haven't ended after `timeout` seconds; they go on.
     """
-    batch = await look(batch_id)
+    try:
+        async with asyncio.timeout(None if timeout is None else timeout + LATE):
+            batch = await look(batch_id)
+    except TimeoutError:
+        raise TimeoutError(
+            f"nothing was heard of batch {batch_id} in {timeout:g} s; it may go on"
+        ) from None
     try:
         async with asyncio.timeout(timeout):
             while batch.finished_at is None:
@@ -60,11 +73,18 @@ async def until_batch_final(look: LookAtBatch, batch_id: str, timeout: float | N
 async def until_all(
     look: Look, job_ids: Iterable[str], *, mode: Literal["all", "any"], timeout: float | None
 ) -> Waited:
-    """Return the jobs when all or any of them have ended, or the time is over."""
+    """Return the jobs when all or any of them have ended, or the time is over.
+
+    Raises:
+        ServerUnreachable: By then nothing was heard of one of them.
+    """
     wanted = list(dict.fromkeys(job_ids))
     waiting = _Waiting(look, timeout, longest=LONGEST if len(wanted) <= PLACES else 1)
     jobs = waiting.jobs
-    await _each([waiting.look_at(job_id) for job_id in wanted])
+    try:
+        await _each([waiting.look_at(job_id) for job_id in wanted])
+    except TimeoutError:
+        raise ServerUnreachable(f"no answer in {timeout:g} s; is the server busy?") from None
     live = [job_id for job_id in wanted if jobs[job_id].status not in FINAL]
     if mode == "all" or len(live) == len(wanted):
         work = [waiting.until_final(job_id) for job_id in live]
@@ -92,17 +112,29 @@ class _Waiting:
         return max(0.0, self._until - asyncio.get_running_loop().time())
 
     async def look_at(self, job_id: str) -> None:
-        """See how a job stands."""
+        """See how a job stands.
+
+        Raises:
+            TimeoutError: There is no answer though the time is over.
+        """
         async with self._places:
-            self.jobs[job_id] = await self._look(job_id)
+            await self._see(job_id)
+
+    async def _see(self, job_id: str, *, wait: int = 0) -> None:
+        async with asyncio.timeout(None if self.left == math.inf else self.left + LATE):
+            self.jobs[job_id] = await self._look(job_id, wait=wait)
 
     async def until_final(self, job_id: str) -> None:
-        """See how a job stands until it has ended or the time is over, and once in any case."""
+        """See how a job stands until it has ended or the time is over, and once in any case.
+
+        Raises:
+            TimeoutError: There is no answer though the time is over.
+        """
         while (job := self.jobs.get(job_id)) is None or job.status not in FINAL:
             async with self._places:
                 seconds = min(float(self._longest), self.left)
                 if seconds >= 1 or job is None:  # what the server is asked for is whole seconds
-                    self.jobs[job_id] = await self._look(job_id, wait=int(seconds))
+                    await self._see(job_id, wait=int(seconds))
                 elif not await self._look_within(job_id, seconds):
                     return
 
