@@ -15,12 +15,12 @@ SAMPLES = {"demo_suite"}
 """What jobs work on; no part of the package."""
 LINES = """
     errors wording docstrings signing addresses
-    limits redaction revealing event joining events timers http_errors retry batches
+    limits redaction revealing results event joining events timers http_errors retry batches
     questions jobs partial views stats_views
     options output
     gates queue submit_options handles subjobs parents askers
     process_table processes commands signals inbox said context current capture
-    results fingerprints handlers signatures
+    fingerprints handlers signatures
     pages packing feed
     witnesses tally groups listing store heritage endings threads stuck failures
     deliveries direct posting hosts couriers webhooks engines sight watchdog single attempt aside
