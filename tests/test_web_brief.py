@@ -4,6 +4,8 @@ import re
 
 import httpx2
 import pytest
+from fastapi import HTTPException
+from starlette.requests import HTTPConnection
 from starlette.testclient import TestClient
 
 from jobrunner.web import create_app
@@ -88,6 +90,19 @@ def test_where_somebody_else_signs_people_in_no_token_is_asked_for() -> None:
     answer = knock(lambda connection: None)
     assert (answer.status_code, "<form" in answer.text) == (401, False)
     assert "sign in as it asks you to" in answer.text
+
+
+def test_whoever_signs_people_in_may_refuse_with_any_detail() -> None:
+    """FastAPI's HTTPException takes what JSON has, and a person still gets a page."""
+
+    def refuse(connection: HTTPConnection) -> str:
+        raise HTTPException(401, detail={"why": "<b>expired</b>"})
+
+    answer = knock(refuse)
+    assert (answer.status_code, answer.headers["content-type"]) == (
+        401, "text/html; charset=utf-8",
+    )  # fmt: skip
+    assert "&lt;b&gt;expired" in answer.text
 
 
 def test_only_the_page_itself_asks_for_the_token() -> None:

@@ -73,7 +73,7 @@ def sign_in(scope: Scope, error: HTTPException, *, token: bool) -> Response:
         token: Whether a token would open, so that it is asked for.
     """
     headers: dict[str, Any] = {**HEADERS, **(error.headers or {})}
-    parts = [f'<p class="note">{html.escape(error.detail)}</p>']
+    parts = [f'<p class="note">{html.escape(str(error.detail))}</p>']
     if token:
         parts = _form(f"{root_of(scope)}/", wrong=b"token=" in scope["query_string"])
     text = small_page("Sign in to jobrunner", *parts)
