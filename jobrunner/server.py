@@ -105,7 +105,8 @@ class Server(uvicorn.Server):
         host: Address to bind.
         port: Port to bind; 0 for any that is free.
         token: What clients have to show; None makes one, an empty text means none at all.
-        allowed_hosts: Host names it is reached by, beside those of this machine and `host`.
+        allowed_hosts: Host names it is reached by, beside those of this machine and `host`. One
+            name may be given as it is.
         debug: Whether errors carry tracebacks.
         max_streams: How many event streams may be open at once.
         mcp: Whether agents may call the runner's tools at `/mcp`; needs the extra `mcp`.
@@ -143,10 +144,11 @@ class Server(uvicorn.Server):
         self._known_as = known_as
         self._left_behind: LeftBehind | None = None
         self._host = f"[{host}]" if ":" in host else host
+        named = (allowed_hosts,) if isinstance(allowed_hosts, str) else allowed_hosts
         app = create_app(
             runner,
             auth=self.token or None,
-            allowed_hosts=(*LOCAL_HOSTS, self._host, *allowed_hosts),
+            allowed_hosts=(*LOCAL_HOSTS, self._host, *named),
             debug=debug,
             max_streams=max_streams,
             mcp=mcp,

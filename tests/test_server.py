@@ -119,9 +119,10 @@ async def test_a_runner_that_cannot_start_is_an_error_of_serving() -> None:
     assert job.status == "completed"
 
 
-async def test_names_that_are_allowed_reach_it() -> None:
+@pytest.mark.parametrize("names", [["jobs.example"], "jobs.example"], ids=["several", "one"])
+async def test_names_that_are_allowed_reach_it(names: list[str] | str) -> None:
     """Behind a proxy; every other name is refused."""
-    server = Server(JobRunner(), port=0, token="", allowed_hosts=["jobs.example"])
+    server = Server(JobRunner(), port=0, token="", allowed_hosts=names)
     running = asyncio.create_task(server.run_until_stopped())
     await server.ready()
     statuses = []
