@@ -11,7 +11,7 @@ import httpx2
 import pytest
 import pytest_asyncio
 
-from jobrunner import Limits, Retention
+from jobrunner import JobStatus, Limits, Retention
 from tests.served import process
 from tests.serving import Bench, Frame, bench, in_process, problem, read_all, stream
 
@@ -222,7 +222,8 @@ async def test_a_finished_batch_is_told_from_the_start(served: Bench) -> None:
         "status": "completed", "reason": None, "error": None, "cancel_note": None, "result": 0,
     }  # fmt: skip
     assert frames[4].data["progress_message"] == "2 of 2"
-    assert frames[5].data["counts"]["completed"] == 2
+    counts = dict.fromkeys(map(str, JobStatus), 0) | {"completed": 2}
+    assert frames[5].data["counts"] == snapshot["counts"] == counts
     assert at.endswith("Z")
 
 
