@@ -49,6 +49,12 @@ def refused(error: JobRunnerError, scope: Scope, *, job_id: str | None = None) -
                 "The job was not started: the server is busy, and its queue is full. Next: tell "
                 f"the user so, or try the same call again, once, after at least {due} s."
             )
+        case DuplicateJob() if not scope.sees(error.job_id):
+            text = (
+                "The job was not started: one that does the same has not ended, but it is of "
+                "another session, and can't be followed from here. Next: tell the user so, or try "
+                "the same call again, once, when that may have ended."
+            )
         case DuplicateJob():
             job_id = error.job_id
             text = (

@@ -5,7 +5,7 @@ import difflib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, Unpack
 
-from .errors import JobNotFound
+from .errors import DuplicateJob, JobGone, JobNotFound
 from .handlers import Handler
 from .handles import JobHandle
 from .jobs import Job, JobStatus
@@ -101,6 +101,14 @@ class Scope:
             raise JobNotFound(f"there is no job {job_id[:100]!r}")
         return job
 
+    def sees(self, job_id: str) -> bool:
+        """Return whether there is such a job here."""
+        try:
+            self.job(job_id)
+        except (JobNotFound, JobGone):
+            return False
+        return True
+
     def page(self, *, limit: int, **query: str | None) -> Page:
         """Return a page of the jobs that are here, the newest first."""
         return self.runner.page(owner=self.owner, session_id=self.session_id, limit=limit, **query)
@@ -111,13 +119,20 @@ class Scope:
         return next(iter(difflib.get_close_matches(job_id[:100], ids, n=1, cutoff=0.8)), None)
 
     async def submit(self, type: str, params: Mapping[str, Any]) -> JobHandle[Any]:
-        """Take in a job that belongs here."""
+        """Take in a job that belongs here.
+
+        Raises:
+            DuplicateJob: It was joined to one that doesn't, and couldn't be followed.
+        """
         options = SubmitOptions()
         if self.owner is not None:
             options["owner"] = self.owner
         if self.session_id is not None:
             options["session_id"] = self.session_id
-        return await self.runner.submit(type, params, **options)
+        handle = await self.runner.submit(type, params, **options)
+        if handle.outcome == "joined" and not self.sees(handle.id):
+            raise DuplicateJob("a job of another session does the same", job_id=handle.id)
+        return handle
 
     async def settled(self, jobs: Sequence[Job], *, enough: int, seconds: float) -> None:
         """Wait until `enough` of the jobs have ended or need an answer, or the time is over."""

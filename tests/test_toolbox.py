@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from pydantic import JsonValue
 
 from jobrunner import InvalidOption, JobContext, JobRunner, Limits, UnknownJobType
+from jobrunner.options import OnDuplicate
 from jobrunner.testing import simulate, virtual_time
 from tests.runners import runner_with
 from tests.tooled import Model
@@ -223,6 +224,27 @@ async def test_a_job_belongs_to_who_called() -> None:
         assert "(sleep) is pending" in await model.calls("check_job_status", job_id="job_1")
         assert runner.owner_of(model.ids[0]) == "ada"
         assert (await runner.get(model.ids[0])).session_id == "a"
+
+
+@pytest.mark.parametrize("on_duplicate", ["join", "reject"])
+@virtual_time
+async def test_a_job_of_another_session_is_nothing_to_follow(on_duplicate: OnDuplicate) -> None:
+    """Its id would be unknown to every tool that a model was sent on to."""
+    runner = runner_with()
+
+    @runner.job(concurrency_key=lambda params: "one", on_duplicate=on_duplicate)
+    async def build() -> None:
+        await asyncio.sleep(60.0)
+
+    async with runner:
+        await runner.execute_tool("build_background", session_id="a")
+        answer = await runner.toolbox(session_id="b").call("build_background")
+        alike = await runner.toolbox(session_id="a").call("build_background")
+        assert (answer.is_error, answer.data["error"]["code"]) == (True, "duplicate-job")
+        assert "it is of another session, and can't be followed from here" in answer.text
+        assert "job_" not in answer.text
+        assert alike.data["job_id"] in alike.text
+        assert len((await runner.list()).jobs) == 1
 
 
 @virtual_time

@@ -192,6 +192,9 @@ async def ends(model: Model) -> dict[str, str]:
         await calls(f"{name}_background")
         told[f"alike: {name}"] = await calls(f"{name}_background")
         await runner.drain()
+    await runner.submit("reject", session_id="another")
+    told["alike: elsewhere"] = await Model(runner, session_id="s").calls("reject_background")
+    await runner.drain()
     for _ in range(3):
         await calls("build_background", target="app")
     await asyncio.sleep(0.0)
