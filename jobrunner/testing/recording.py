@@ -41,6 +41,8 @@ def normalise(events: Iterable[Event], *, times: bool = True) -> list[str]:
         began = event.at if began is None else began
         head = {"after": round(event.at - began, 3)} if times else {}
         data = _normal(json.loads(json.dumps(event.data)), names, began if times else None)
+        if data.get("status") == label(event):
+            del data["status"]
         lines.append(json.dumps({**head, "event": label(event), **data}, ensure_ascii=False))
     return lines
 
@@ -50,7 +52,7 @@ def _normal(value: Any, names: dict[str, str], began: float | None) -> Any:
         return {
             key: _normal(each, names, began)
             for key, each in value.items()
-            if not (key == "status" or (began is None and _is_time(key, each)))
+            if not (began is None and _is_time(key, each))
         }
     if isinstance(value, list):
         return [_normal(each, names, began) for each in value]

@@ -31,6 +31,16 @@ def test_ids_and_times_are_normalised() -> None:
     assert normalise([]) == []
 
 
+def test_a_status_of_ones_own_is_recorded() -> None:
+    """Only the job's is left out, as the event is called by it."""
+    said = event(1, 0.0, text="fetched", fields={"status": 500})
+    ended = Event(2, JOB, "done", 0.0, {"status": "failed", "error": {"status": 500}})
+    assert normalise([said, ended], times=False) == [
+        '{"event": "log", "text": "fetched", "fields": {"status": 500}}',
+        '{"event": "failed", "error": {"status": 500}}',
+    ]
+
+
 @virtual_time
 async def test_a_recording_is_made_once_and_then_compared(tmp_path: Path) -> None:
     """A flow that has changed shows as a diff."""
