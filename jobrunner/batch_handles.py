@@ -112,7 +112,7 @@ class BatchHandle(Generic[T_co]):
     @property
     def counts(self) -> dict[JobStatus, int]:
         """How many of its jobs have each status now, those too that are no longer kept."""
-        return {status: self._batch.counts.get(status, 0) for status in JobStatus}
+        return {status: self._batch.counts[status] for status in JobStatus}
 
     def view(self) -> BatchView:
         """Return the batch as it stands now: counts, progress, times."""

@@ -22,7 +22,7 @@ from .errors import (
 from .fingerprints import fingerprint
 from .handlers import Handler
 from .heritage import Heritage
-from .jobs import Job, standing
+from .jobs import Job, JobStatus, standing
 from .limits import check_count, check_seconds
 from .subjobs import SubJobs
 from .submission import Intake, duplicate, set_key
@@ -195,12 +195,12 @@ class BatchIntake(Intake):
             job_ids=tuple(job.id for job in jobs),
             first=jobs[0].number if jobs else 0,
             created_at=now,
+            counts=dict.fromkeys(map(str, JobStatus), 0),
             owner=owner,
             session_id=checked.fields.get("session_id"),
             max_in_flight=max_in_flight,
-            idempotency_key=key,
-            request=request,
-        )
+            idempotency_key=key, request=request,
+        )  # fmt: skip
         self._store.add_batch(batch)
         for job in jobs:
             job.batch = batch

@@ -78,8 +78,6 @@ def batch_event_json(batch: Batch, event: Event, job: Job | None) -> bytes:
         job: The job whose end it is, for its result and its error; None when it isn't kept.
     """
     fields = {"seq": event.seq, "batch_id": batch.id, "at": iso(event.at)} | dict(event.data)
-    if event.type == "done":
-        fields["counts"] = _counts(batch)
     if event.type != "item":
         return to_json(fields)
     fields["job_id"] = event.job_id
@@ -94,7 +92,7 @@ def _fields(batch: Batch) -> dict[str, Any]:
         "batch_id": batch.id,
         "type": batch.type,
         "total": batch.total,
-        "counts": _counts(batch),
+        "counts": {status: batch.counts[status] for status in JobStatus},
         **batch.progress_fields(),
         "created_at": iso(batch.created_at),
         "updated_at": iso(batch.updated_at),
@@ -106,7 +104,3 @@ def _fields(batch: Batch) -> dict[str, Any]:
         "job_ids": batch.job_ids[:MAX_IDS],
         "last_seq": batch.log.last,
     }
-
-
-def _counts(batch: Batch) -> dict[JobStatus, int]:
-    return {status: batch.counts.get(status, 0) for status in JobStatus}

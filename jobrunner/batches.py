@@ -37,6 +37,8 @@ class Batch:
     """Number of the first of them."""
     created_at: float
     """When it was accepted, in unix seconds."""
+    counts: dict[str, int]
+    """How many of its jobs have each status; also of those that are no longer kept."""
     owner: str | None = None
     session_id: str | None = None
     max_in_flight: int | None = None
@@ -44,8 +46,6 @@ class Batch:
     idempotency_key: str | None = None
     request: bytes = b""
     """Digest of type and params, to know by it a request that comes again."""
-    counts: dict[str, int] = field(default_factory=dict)
-    """Its jobs by status; also of those that are no longer kept."""
     ended: int = 0
     """How many of them are final."""
     updated_at: float = 0.0
@@ -79,7 +79,7 @@ class Batch:
     def moved(self, was: str, status: str) -> None:
         """One of the jobs has another status."""
         self.counts[was] -= 1
-        self.counts[status] = self.counts.get(status, 0) + 1
+        self.counts[status] += 1
 
     def job_ended(self, number: int, job_id: str, end: Mapping[str, Any], at: float) -> None:
         """Say that a job has become final, and how far the batch is.
@@ -113,7 +113,7 @@ class Batch:
 
     def progress_fields(self) -> dict[str, Any]:
         """Return how far it is, as a job would say it."""
-        bad = self.counts.get("failed", 0)
+        bad = self.counts["failed"]
         message = f"{self.ended} of {self.total}" + (f", {bad} failed" if bad else "")
         step = {"current": self.ended, "total": self.total} if self.total else None
         return {"progress": self.progress, "progress_message": message, "step": step}
