@@ -130,10 +130,15 @@ def progress_of_job(job: JobView) -> Progress:
 
 
 def _event(frame: ServerSentEvent) -> Event | None:
-    """Return the event of a frame; a snapshot is none."""
-    if frame.event == "snapshot" or not frame.data:
+    """Return the event of a frame; a snapshot is none, nor is what a gateway sends of its own."""
+    if frame.event == "snapshot":
         return None
-    data: dict[str, Any] = from_json(frame.data)
+    try:
+        data: Any = from_json(frame.data)
+    except ValueError:
+        return None
+    if not (isinstance(data, dict) and {"seq", "at"} <= data.keys()):
+        return None
     data.pop("batch_id", None)  # who watches a batch knows it
     at = datetime.fromisoformat(data.pop("at")).timestamp()
     kind: Any = frame.event  # one that this version doesn't know is passed on as it is

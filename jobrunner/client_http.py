@@ -45,6 +45,7 @@ LOST = (
     httpx2.NetworkError,
     httpx2.RemoteProtocolError,
     httpx2.ProxyError,
+    httpx2.DecodingError,
 )
 """What the network did to a request or its answer."""
 UNSENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.ProxyError)

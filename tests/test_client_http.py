@@ -237,6 +237,32 @@ async def test_a_stream_that_ends_before_the_job_is_opened_again(served: Bench) 
         assert [event.seq async for event in client.events(job_id)] == [1, 2, 3, 4]
 
 
+@pytest.mark.parametrize(
+    "said", ["event: ping\ndata: 1\n\n", 'event: error\ndata: {"message": "late"}\n\n',
+             "event: status\ndata: nope\n\n"],
+)  # fmt: skip
+async def test_what_something_in_between_says_in_a_stream_is_no_event(
+    served: Bench, said: str
+) -> None:
+    """A gateway keeps a stream open by pings of its own, and tells of its troubles."""
+    job_id = await served.finished("say", texts=["a"])
+    app = scripted(served, Response(said, media_type="text/event-stream"))
+    async with app.client() as client:
+        assert [event.seq async for event in client.events(job_id)] == [1, 2, 3, 4]
+
+
+async def test_an_answer_that_can_not_be_decoded_is_none(served: Bench) -> None:
+    """Whoever has cut or changed it on the way may not do so again."""
+    job_id = await served.finished("echo", value=1)
+    app = scripted(served, Response(b"{}", headers={"content-encoding": "gzip"}))
+    async with app.client() as client:
+        assert (await client.get(job_id)).result == 1
+    app.answers = [Response(b"{}", headers={"content-encoding": "gzip"})]
+    async with app.client(retry_for=0.0) as client:
+        with pytest.raises(ServerUnreachable, match="DecodingError"):
+            await client.get(job_id)
+
+
 async def test_only_a_503_says_that_a_server_is_not_ready(served: Bench) -> None:
     """A fault of another kind is one, and no answer to the question."""
     async with scripted(served, refusal(503, "unready"), refusal(500, "no")).client() as client:
