@@ -113,7 +113,8 @@ def _context_parameter(
     for parameter in parameters:
         hint = annotations.get(parameter.name)
         single = parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
-        hints = typing.get_args(hint) if isinstance(hint, UnionType) else (hint,)
+        several = typing.get_origin(hint) in (UnionType, typing.Union, typing.Annotated)
+        hints = typing.get_args(hint) if several else (hint,)
         if single and any(isinstance(h, type) and issubclass(h, JobContext) for h in hints):
             return parameter.name
     return None
@@ -193,7 +194,7 @@ def _result_adapter(
     function: Function, annotations: Mapping[str, Any], name: str
 ) -> TypeAdapter[Any] | None:
     hint = annotations.get("return", Any)
-    if hint is Any or _kind(function) is Kind.GENERATOR:
+    if hint in (Any, typing.NoReturn, typing.Never) or _kind(function) is Kind.GENERATOR:
         return None
     try:
         adapter: TypeAdapter[Any] = TypeAdapter(hint)

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import AsyncIterator, Callable, Iterator
-from typing import Any
+from typing import Annotated, Any, Never, NoReturn, Optional
 
 import pytest
 from pydantic import BaseModel
@@ -139,7 +139,6 @@ def variadic(*args: int) -> None: ...
 def keywords(**kwargs: int) -> None: ...
 def contexts(**contexts: JobContext) -> None: ...
 def two_contexts(a: JobContext, b: JobContext) -> None: ...
-def perhaps_context(a: JobContext | None) -> None: ...
 def sync_generator(n: int) -> Iterator[int]:
     yield n
 
@@ -234,6 +233,24 @@ def test_a_local_function_may_mean_local_types() -> None:
     assert handler.validate({"value": {"n": 1}})[0] == {"value": Local(n=1)}
 
 
-def test_a_context_may_be_optional() -> None:
+@pytest.mark.parametrize(
+    "annotation",
+    [JobContext | None, Optional[JobContext], Annotated[JobContext, "who runs"]],  # noqa: UP045  # as people write
+)
+def test_a_context_may_be_optional_or_described(annotation: Any) -> None:
     """A handler that is called by hand as well says so with a default."""
-    assert make_handler(perhaps_context).context_name == "a"
+
+    def handle(a: Any) -> None: ...
+
+    handle.__annotations__["a"] = annotation
+    assert make_handler(handle).context_name == "a"
+
+
+@pytest.mark.parametrize("annotation", [NoReturn, Never])
+def test_a_handler_may_say_that_it_never_returns(annotation: Any) -> None:
+    """One that runs until it is stopped, or only ever fails, has no result to check."""
+
+    def handle() -> None: ...
+
+    handle.__annotations__["return"] = annotation
+    assert make_handler(handle).result_schema() == {}
