@@ -286,6 +286,14 @@ async def test_only_the_types_that_are_named_are_tools(bench: tuple[JobRunner, G
     assert refused.is_error
 
 
+async def test_the_types_may_come_from_a_generator(bench: tuple[JobRunner, Gates]) -> None:
+    """It can be read once, and there are many calls."""
+    async with agent_of(bench[0], types=(name for name in ["echo"])) as agent:
+        names = [tool.name for tool in (await agent.client.list_tools()).tools]
+        told = await agent.call("echo_background", value=1)
+    assert (names[0], told.is_error) == ("echo_background", False)
+
+
 def test_a_type_that_isn_t_there_is_an_error_at_once() -> None:
     """Said to the first client it would come too late."""
     with pytest.raises(UnknownJobType, match="nope"):

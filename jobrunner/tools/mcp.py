@@ -59,6 +59,8 @@ def mcp_server(
         UnknownJobType: One of the types isn't registered.
         InvalidOption: A name can't be a tool's, or is another one's.
     """
+    if types is not None and not isinstance(types, Mapping):
+        types = list(types)  # to be read in each call
     runner.toolbox(types=types)  # what is wrong is said now, not to the first client
     calls = Calls(runner, owner, {"types": types})
     tasks = Tasks(calls)
