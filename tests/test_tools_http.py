@@ -333,6 +333,21 @@ async def test_what_the_environment_says_of_proxies_is_not_heard(
     assert there.got[0].path == "/%C3%A9%20x?a=%201"
 
 
+@pytest.mark.parametrize("charset", ["odd", "zlib", "undefined", "punycode"])
+async def test_an_answer_in_no_charset_is_read_as_utf_8(tmp_path: Path, charset: str) -> None:
+    """Also where Python knows something by that name, which is no encoding of text."""
+    head = f"Content-Type: text/plain; charset={charset}"
+    async with server(answer("ü".encode(), "200 OK", head)) as there:
+        assert await result_of(load(tmp_path, http(there.url, parameters=[])), {}) == "ü"
+
+
+async def test_the_mark_of_its_encoding_is_no_part_of_an_answer(tmp_path: Path) -> None:
+    """JSON after it would be none."""
+    async with server(answer(b'\xef\xbb\xbf{"a": 1}')) as there:
+        given = http(there.url, parameters=[], extract_json="a")
+        assert await result_of(load(tmp_path, given), {}) == 1
+
+
 async def test_a_body_without_values_is_sent_as_it_stands(tmp_path: Path) -> None:
     """JSON or not; an unknown charset is read as UTF-8."""
     async with server(answer(b"ok", "200 OK", "Content-Type: a/b; charset=odd")) as there:

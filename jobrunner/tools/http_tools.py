@@ -6,7 +6,6 @@ that host is public is not asked; an author may well mean a service of the own m
 """
 
 import asyncio
-import codecs
 import functools
 import json
 import re
@@ -91,7 +90,7 @@ class Request:
         return bytes(body)
 
     def _result(self, answer: httpx2.Response, body: bytes) -> Any:
-        text = body.decode(_charset(answer), "replace").strip()
+        text = _decoded(answer, body).removeprefix("\ufeff").strip()
         if not 200 <= answer.status_code < 300:
             raise httpx2.HTTPStatusError(
                 self._failure(answer, text), request=answer.request, response=answer
@@ -140,11 +139,11 @@ def _quoted(template: Template, values: Mapping[str, Any]) -> str:
     )
 
 
-def _charset(answer: httpx2.Response) -> str:
+def _decoded(answer: httpx2.Response, body: bytes) -> str:
     try:
-        return codecs.lookup(answer.charset_encoding or "utf-8").name
-    except LookupError:
-        return "utf-8"
+        return body.decode(answer.charset_encoding or "utf-8", "replace")
+    except (LookupError, ValueError):  # an unknown charset, or a codec that is none
+        return body.decode("utf-8", "replace")
 
 
 @functools.cache
