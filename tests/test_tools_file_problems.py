@@ -137,3 +137,23 @@ tools:
     path = tmp_path / "gantz.yaml"
     path.write_text(text)
     assert [tool.timeout for tool in load_tools(path).tools] == [None, 2.0]
+
+
+def test_what_is_merged_may_be_said_otherwise(tmp_path: Path) -> None:
+    """A mapping's own word counts before a merged one, and of those the first."""
+    text = """\
+tools:
+- {name: a, script: &a {shell: 'echo a', timeout: 1s}}
+- {name: b, script: &b {<<: *a, timeout: 2s}}
+- {name: c, script: *b}
+- {name: d, script: {timeout: 3s, <<: [*b, *a]}}
+- {name: e, script: {<<: [*b, *a], working_dir: /}}
+"""
+    path = tmp_path / "gantz.yaml"
+    path.write_text(text)
+    assert [tool.timeout for tool in load_tools(path).tools] == [1.0, 2.0, 2.0, 3.0, 2.0]
+    assert "'timeout' stands in script twice" in refused(
+        tmp_path, text + "- {name: f, script: {<<: *a, timeout: 2s, timeout: 3s}}"
+    )
+    said = refused(tmp_path, "tools:\n- {name: a, script: {<<: 5, shell: 'echo 1'}}")
+    assert said.startswith("2: it can't be read: expected a mapping or list of mappings")

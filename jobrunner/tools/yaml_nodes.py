@@ -17,6 +17,7 @@ from .substitution import PLACEHOLDER, Filled, split
 
 MAX_FILE = 1_000_000
 """Bytes of a tools file."""
+_MERGE = "tag:yaml.org,2002:merge"
 _BRACES = re.compile(r"\{\{([^{}]*)\}\}")
 _WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*", re.ASCII)
 _SERVER = re.compile(r"\$\{([^{}]*)\}")
@@ -91,10 +92,9 @@ class Source:
         if not isinstance(node, yaml.MappingNode):
             self.problem(line_of(node), f"{what} must be a mapping")
             return {}
-        self._loader.flatten_mapping(node)
         found: dict[str, yaml.Node] = {}
-        for key, value in node.value:
-            name = key.value if isinstance(key, yaml.ScalarNode) else "?"
+        for key, value in self._merged(node):
+            name = _name(key)
             if known is not None and name not in known:
                 self.problem(line_of(key), f"{what} has no {name!r}; {near(name, known)}")
             elif name in found:
@@ -102,6 +102,25 @@ class Source:
             else:
                 found[name] = value
         return found
+
+    def _merged(self, node: "yaml.MappingNode") -> "list[tuple[yaml.Node, yaml.Node]]":
+        """Return the entries of a mapping, those of others that it merges among them.
+
+        Its own come before the others', and the first one's before the next one's.
+        """
+        own: list[tuple[yaml.Node, yaml.Node]]
+        own = [entry for entry in node.value if entry[0].tag != _MERGE]
+        try:
+            self._loader.flatten_mapping(node)
+        except yaml.YAMLError as error:
+            self.problem(line_of(node), f"it can't be read: {getattr(error, 'problem', error)}")
+            return own
+        more = {_name(key): (key, value) for key, value in node.value[: -len(own) or None]}
+        for key, _ in own:
+            more.pop(_name(key), None)
+        entries = [*more.values(), *own]
+        node.value = entries  # it may be read again, and is flat by now
+        return entries
 
     def items(self, node: "yaml.Node | None", what: str) -> "list[yaml.Node]":
         """Return the items of a list."""
@@ -202,3 +221,7 @@ def line_of(node: "yaml.Node | None") -> int:
 
 def _is_null(node: "yaml.Node") -> bool:
     return isinstance(node, yaml.ScalarNode) and node.tag == "tag:yaml.org,2002:null"
+
+
+def _name(key: "yaml.Node") -> str:
+    return key.value if isinstance(key, yaml.ScalarNode) else "?"
