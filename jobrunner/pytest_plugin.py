@@ -116,7 +116,10 @@ def pytest_asyncio_loop_factories(
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
     """Put around the test what it wants of the kit."""
-    if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.obj):
+    if not isinstance(item, pytest.Function) or not inspect.iscoroutinefunction(item.obj):
+        return (yield)
+    test = item.obj
+    try:
         if (kit := item.stash.get(_KIT, None)) is not None:
             item.obj = kit.around(item.obj)
         if _is_virtual(item):
@@ -126,7 +129,9 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
             if backend == "asyncio":
                 item.funcargs["anyio_backend"] = ("asyncio", {"loop_factory": _new_loop(item)})
             item.obj = in_virtual_time(item.obj)
-    return (yield)
+        return (yield)
+    finally:
+        item.obj = test  # it may be run again, by plugins that do so
 
 
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:

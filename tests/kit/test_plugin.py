@@ -263,6 +263,25 @@ def test_recordings_are_written_anew_when_asked_for(run: Run, pytester: pytest.P
     assert path.read_text("utf-8").startswith('{"after": 0.0, "event": "pending"')
 
 
+AGAIN = """
+import pytest
+from _pytest.runner import runtestprotocol
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_protocol(item, nextitem):
+    for _ in range(2):
+        item._initrequest()
+        runtestprotocol(item, nextitem=nextitem)
+    return True
+"""
+
+
+def test_a_test_may_be_run_again(run: Run, pytester: pytest.Pytester) -> None:
+    """As plugins for unsteady tests do: each run has a runner and a loop of its own."""
+    pytester.makeconftest(AGAIN)
+    run(FIXTURES, "--asyncio-mode=auto").assert_outcomes(passed=8)
+
+
 def test_a_user_s_own_loops_are_left_to_them(run: Run, pytester: pytest.Pytester) -> None:
     """Who runs tests on another loop does so still, but in virtual time."""
     pytester.makeconftest(
