@@ -215,6 +215,12 @@ def job_runner(
 def job_app(request: pytest.FixtureRequest, job_runner: "DrivenRunner") -> "Server":
     """Return a real server of `job_runner` on a free port; it has `url`, `token`, `login_url`."""
     _refuse_virtual(request, "job_app")
+    if not inspect.iscoroutinefunction(request.node.obj):
+        pytest.fail(
+            "job_app serves in the loop of its test: write it as `async def`, and use a client "
+            "that blocks in asyncio.to_thread",
+            pytrace=False,
+        )
     return _kit(request).serve()
 
 

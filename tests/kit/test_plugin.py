@@ -131,6 +131,13 @@ def test_a_server_in_virtual_time_says_what_is_wrong(run: Run) -> None:
     done.stdout.fnmatch_lines(["*job_app needs sockets, which virtual time has not*"])
 
 
+def test_a_server_of_a_test_without_a_loop_says_what_is_wrong(run: Run) -> None:
+    """Nobody would serve, and a client would wait for an answer in vain."""
+    done = run("def test(job_client): ...", "--asyncio-mode=auto")
+    done.assert_outcomes(errors=1)
+    done.stdout.fnmatch_lines(["*job_app serves in the loop of its test: write it as `async def`*"])
+
+
 LEFT = """
 async def test(job_runner):
     @job_runner.job
