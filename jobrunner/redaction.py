@@ -9,7 +9,7 @@ secret whatever its name, and `False` that it is none.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -94,10 +94,15 @@ redact = Redaction(frozenset(), frozenset())
 """Masks what has the name of a secret."""
 
 
-def redaction_for(schema: Mapping[str, Any]) -> Redaction | None:
-    """Return what masks the secrets in values with this JSON schema; None if there can't be any."""
+def redaction_for(schema: Mapping[str, Any], names: Iterable[str] = ()) -> Redaction | None:
+    """Return what masks the secrets in values with this JSON schema; None if there can't be any.
+
+    Args:
+        names: What parts of them are called where that isn't as the schema says.
+    """
     found = _Found()
     found.look(schema)
+    found.names.update(names)
     redaction = Redaction(frozenset(found.hidden), frozenset(found.shown))
     named = any(redaction.names(name) for name in found.names)
     return redaction if named or found.open else None

@@ -9,7 +9,7 @@ import dataclasses
 import functools
 import inspect
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from types import UnionType
 from typing import Any
 
@@ -27,6 +27,8 @@ from .wording import describe
 
 MAX_NAME = 128
 """Characters of a job type's name."""
+_ANYTHING = frozenset({"default", "expected", "metadata", "config"})
+"""What in a core schema of pydantic may be anybody's values."""
 
 
 def make_handler(
@@ -68,7 +70,9 @@ def make_handler(
         defaults={p.name: p.default for p in own if p.default is not p.empty},
         positional=tuple(p.name for p in parameters if p.kind is p.POSITIONAL_ONLY),
         options=options,
-        redaction=None if params is None else redaction_for(schema),
+        redaction=None
+        if params is None
+        else redaction_for(schema, _kept_names(params.core_schema)),
     )
 
 
@@ -180,6 +184,21 @@ def _record(name: str, fields: list[tuple[str, Any, Any]]) -> type:
         extra="forbid", arbitrary_types_allowed=False, title=name, ser_json_inf_nan="strings"
     )
     return pydantic_dataclasses.dataclass(record, config=config, repr=False, eq=False)
+
+
+def _kept_names(node: Any) -> Iterator[str]:
+    """Yield what parts of values may be called when they are JSON, by a core schema of pydantic.
+
+    Its JSON schema has only the names by which they are read.
+    """
+    if isinstance(node, dict):
+        for key, value in node.items():
+            yield value if key in ("name", "serialization_alias") and type(value) is str else key
+            if key not in _ANYTHING:
+                yield from _kept_names(value)
+    elif isinstance(node, list | tuple):
+        for each in node:
+            yield from _kept_names(each)
 
 
 def _field(parameter: inspect.Parameter) -> Any:

@@ -128,9 +128,18 @@ async def said_secret(
 ) -> None: ...
 
 
+class Renamed(BaseModel):
+    password: str = Field(validation_alias="word")
+    said: str = Field(serialization_alias="token")
+
+
+async def renamed(logins: list[Renamed]) -> None: ...
+
+
 NEVER = [plain, nothing]
 SECRET_TYPES = [named, nested, typed_secret, said_secret]
-LOOKED_AT = [named, nested, anything, json_value, data, bare, typed_secret, said_secret]
+LOOKED_AT = [named, nested, anything, json_value, data, bare, typed_secret, said_secret,
+             renamed]  # fmt: skip
 
 
 @pytest.mark.parametrize("function", [*NEVER, *LOOKED_AT], ids=lambda function: function.__name__)
@@ -141,6 +150,12 @@ def test_params_are_looked_through_only_where_their_schema_leaves_room_for_secre
     handler = make_handler(function)
     assert (handler.redaction is not None) == (function in LOOKED_AT)
     assert ("writeOnly" in str(handler.params_schema())) == (function in SECRET_TYPES)
+
+
+def test_a_name_that_only_what_is_kept_has_is_looked_at_too() -> None:
+    """A field may be read by one name and written by another."""
+    _, raw = make_handler(renamed).validate({"logins": [{"word": "p4ss", "said": "t0k"}]})
+    assert from_json(raw) == {"logins": [{"password": MASK, "token": MASK}]}
 
 
 @pytest.mark.parametrize(
