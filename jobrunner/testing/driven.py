@@ -144,7 +144,11 @@ class DrivenRunner(Driving):
     async def _taken(self, handle: JobHandle[Any]) -> JobHandle[Any]:
         job = handle._job
         self.unseen[job.id] = job
-        while self.mode == "inline" and self._moves(job):
+        while (
+            self.mode == "inline"
+            and not job.is_final
+            and await self._any(lambda each: each is job and self._family_moves(job))
+        ):
             await self._change()
         return SeenHandle.of(handle)
 

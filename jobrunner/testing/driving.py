@@ -84,6 +84,11 @@ class Driving(JobRunner):
             return True
         return all(child.is_final for child in self._store.children(job.id).values())
 
+    def _family_moves(self, job: Job) -> bool:
+        """Return whether the job goes on by itself, or a child of its own does."""
+        children = self._store.children(job.id).values()
+        return self._moves(job) or any(map(self._family_moves, children))
+
     async def _change(self) -> None:
         """Wait until anything has happened: to a job, or to the queue."""
         feed = self.feed()

@@ -53,6 +53,16 @@ async def test_a_family_is_drained_to_the_last(mode: Mode) -> None:
 
 
 @virtual_time
+async def test_inline_a_family_is_carried_out_within_the_submit() -> None:
+    """Also while its first job only waits for the others; none is waited for that a person has."""
+    async with family("inline") as runner:
+        assert (await runner.submit("grandparent")).status == "completed"
+        assert (await runner.submit("leaves_one_asking")).status == "completed"
+        assert (await runner.submit("asks")).status == "input_required"
+        await runner.drain()
+
+
+@virtual_time
 async def test_each_attempt_of_a_family_is_a_step() -> None:
     """A parent that waits has had its step; it has another one when it goes on."""
     async with family("paused") as runner:
