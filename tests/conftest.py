@@ -9,6 +9,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell starts what it puts into the background with SIGINT ignored, and programs started by
     # a test would inherit that, and never see the Ctrl-C that the test is about.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # likewise what `nohup` starts
 
 gc.disable()  # tests are collected in half the time
 
