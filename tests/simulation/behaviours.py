@@ -311,7 +311,7 @@ LEADING_TO = {
     "handler.pause": ("fail", "tidy", "leak"), "handler.cleanup": ("tidy", "messy", "messy"),
     "handler.gate": ("hang", "tidy"), "handler.swallow": ("swallow",) * 3, "error.str": ("fail",),
     "error.status": ("fail",), "error.retry_after": ("fail",), "result.repr": ("odd_value",),
-    "result.items": ("odd_value",), "field.repr": ("report",), "message.str": ("talk",),
+    "result.items": ("odd_value",) * 2, "field.repr": ("report",), "message.str": ("talk",),
     "user.retry_if": ("fail", "refused"), "handler.asking": ("ask",) * 3,
     "handler.notify": ("ask",) * 3, "handler.impatient": ("ask",) * 2,
 }  # fmt: skip
