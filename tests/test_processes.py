@@ -157,7 +157,8 @@ async def test_p4_what_grows_without_environment_while_it_is_killed_is_found() -
     """Only its parent shows whose child it is: all are stopped, then killed (slow: it grows)."""
     pids, mark = Pids(20), f"60.{secrets.randbelow(10**9)}"
     # It must not end by itself before it is stopped: whose children its own are is known no more.
-    text = 'n=0; while [ $((n += 1)) -lt 10000 ]; do setsid sleep "$0" >&- 2>&- & echo $n; done'
+    grow = 'n=0; while [ $((n += 1)) -lt 2000 ]; do setsid sleep "$0" >&- 2>&- & echo $n; done'
+    text = f'{grow}; exec sleep "$0"'
     env = environment({"TEXT": text, "MARK": mark}, {})
     argv = ["sh", "-c", 'env -i PATH="$PATH" sh -c "$TEXT" "$MARK"']
     task = asyncio.create_task(run_command(argv, env=env, on_output=pids.take))
