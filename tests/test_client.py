@@ -59,8 +59,9 @@ class Login(BaseModel):
 async def test_secrets_arrive_as_they_are(client: JobClient) -> None:
     """JSON of a secret is its mask, and a job with that for a password would try to log in."""
     login, pins = Login(user="ada", PIN=SecretStr("1")), (SecretBytes(b"2"), Secret(3))
-    told = await client.submit_and_wait("echo", {"value": {"login": login, "pins": pins}})
-    assert told == {"login": {"user": "ada", "PIN": "1"}, "pins": ["2", 3]}
+    value = {"login": login, "pins": pins, "one of": {SecretStr("4")}}
+    told = await client.submit_and_wait("echo", {"value": value})
+    assert told == {"login": {"user": "ada", "PIN": "1"}, "pins": ["2", 3], "one of": ["4"]}
 
 
 @IN_LOOP
