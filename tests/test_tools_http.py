@@ -333,7 +333,7 @@ async def test_what_the_environment_says_of_proxies_is_not_heard(
     assert there.got[0].path == "/%C3%A9%20x?a=%201"
 
 
-@pytest.mark.parametrize("charset", ["odd", "zlib", "undefined", "punycode"])
+@pytest.mark.parametrize("charset", ["odd", "zlib", "undefined"])
 async def test_an_answer_in_no_charset_is_read_as_utf_8(tmp_path: Path, charset: str) -> None:
     """Also where Python knows something by that name, which is no encoding of text."""
     head = f"Content-Type: text/plain; charset={charset}"
