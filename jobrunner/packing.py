@@ -37,11 +37,13 @@ _ALWAYS = (
     "number", "type", "params", "created_at", "started_at", "finished_at", "timeout", "result"
 )  # fmt: skip
 """What differs from one job to the next."""
+_DONE_AT_ONCE = {"attempt": 1, "progress": 100}
+"""What a job that was completed at once has otherwise than one that is new."""
 _OFTEN = {
     field.name: field.default
     for field in fields(Job)
     if field.name not in {*_DERIVED, *_LIVE_ONLY, *_ALWAYS}
-} | {"attempt": 1, "progress": 100}
+} | _DONE_AT_ONCE
 """What most jobs have in common, as a job has it that was completed at once; packed of others."""
 _AS_OFTEN = tuple(_OFTEN.values())
 _always_of, _others_of = attrgetter(*_ALWAYS), attrgetter(*_OFTEN)
@@ -188,20 +190,26 @@ def unpack(job_id: str, packed: bytes) -> Job:
     found = marshal.loads(packed)
     codes, times, last, others = found[0] or _USUAL
     given = dict(zip(_ALWAYS, found[1:_SHORT], strict=True))
-    given |= zip(_OFTEN, found[_SHORT:] or _AS_OFTEN, strict=True)
-    if given["error"] is not None:
-        given["error"] = JobError(*given["error"])
-    if given["step"] is not None:
-        given["step"] = Step(*given["step"])
+    given |= _DONE_AT_ONCE if len(found) == _SHORT else _others_in(found)
     if times is None:
         times = (given["created_at"], given["started_at"], given["finished_at"])
     status = _STATUSES[codes[0]]
     given |= {"status": status, "listed_as": status, "updated_at": times[-1]}
     last, older = last if isinstance(last, tuple) else (last, None)
-    told = _Told(job_id, status, given["error"], codes[1:], times, others)
+    told = _Told(job_id, status, given.get("error"), codes[1:], times, others)
     log = _PackedLog(told, last)
     log.older = None if older is None else _unpack_older(job_id, older)
     return Job(id=job_id, log=log, **given)
+
+
+def _others_in(found: tuple[Any, ...]) -> dict[str, Any]:
+    """Return the rest of the fields of a job with something unusual."""
+    given = dict(zip(_OFTEN, found[_SHORT:], strict=True))
+    if given["error"] is not None:
+        given["error"] = JobError(*given["error"])
+    if given["step"] is not None:
+        given["step"] = Step(*given["step"])
+    return given
 
 
 class _Told(NamedTuple):

@@ -250,7 +250,8 @@ def view_json(
     Params and result have been JSON since they came, and are put in as they are: a large result
     costs a copy, not a parse. What is left out is empty, and named in `omitted`.
     """
-    fields = _fields(job) | {"error": error_fields(job.error, debug=debug), "links": links}
+    fields = _fields(job)
+    fields["error"], fields["links"] = error_fields(job.error, debug=debug), links
     if leave_out:
         fields["omitted"] = leave_out
     if "metadata" in leave_out:
@@ -368,6 +369,6 @@ def _fields(job: Job, when: Callable[[float | None], object] = iso) -> dict[str,
         "batch_id": job.batch_id,
         "parent_id": job.parent_id,
         "retry_of": job.retry_of,
-        "metadata": redact(job.metadata or {}),
+        "metadata": redact(job.metadata) if job.metadata else {},
         "last_seq": job.log.last,
     }

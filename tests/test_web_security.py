@@ -177,6 +177,33 @@ async def test_the_cookie_opens_beside_any_other(served: Bench, other: str) -> N
         assert (await raw_request(served.url, head)).status == 200
 
 
+async def test_the_cookie_opens_from_a_line_of_its_own(served: Bench) -> None:
+    """HTTP/2 may send each cookie by itself (RFC 9113, 8.2.3)."""
+    lines = ["Cookie: other=1", f"Cookie: {await cookie_of(served)}", "Cookie: another=1"]
+    head = raw_head(served, "GET", "/jobs", *lines, token=False)
+    assert (await raw_request(served.url, head)).status == 200
+
+
+@pytest.mark.parametrize(
+    ("lines", "refused"),
+    [
+        (["Origin: http://{host}", "Origin: https://evil.example"], (403, "forbidden")),
+        (["Sec-Fetch-Site: none", "Sec-Fetch-Site: cross-site"], (403, "forbidden")),
+        (["Content-Type: application/json", "Content-Type: a/b"], (415, "unsupported-media-type")),
+        (["Authorization: Bearer wrong"], (401, "unauthorized")),
+    ],
+)  # fmt: skip
+async def test_a_header_that_is_sent_twice_is_judged_by_both(
+    served: Bench, lines: list[str], refused: tuple[int, str]
+) -> None:
+    """Whoever reads the first one and whoever reads the last must not see two requests."""
+    host = served.url.removeprefix("http://")
+    sent = [line.replace("{host}", host) for line in lines]
+    head = raw_head(served, "POST", "/retry", *sent, "Content-Length: 0")
+    answer = await raw_request(served.url, head)
+    assert answer.problem == (refused[0], PROBLEM, refused[1])
+
+
 async def test_the_login_url_gives_a_cookie_that_no_script_can_read(served: Bench) -> None:
     """The token goes out of the address bar, and where only this host's own pages can send it."""
     async with connect(served.url) as client:

@@ -17,6 +17,7 @@ from ..questions import Question
 from .answer_page import HEADERS, notice, question_page, read_form, value_of
 from .api import NO_STORE, Api, _parse
 from .body import media_type, read_body, read_json
+from .headers import headers_of
 from .problems import Problem
 
 FORM = "application/x-www-form-urlencoded"
@@ -71,7 +72,7 @@ class AnswerApi:
 
     async def answer(self, request: Request) -> Response:
         """`POST /answers/{token}`: 200 when the answer was taken; of a form with a page."""
-        if media_type(request.headers) == FORM:
+        if media_type(headers_of(request.scope)) == FORM:
             return await self._answer_form(request)
         question = self._question(request)
         body = _parse(LinkBody, await read_json(request))

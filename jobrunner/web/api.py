@@ -25,6 +25,7 @@ from ..submit_options import MAX_NAME, SubmitOptions
 from ..views import check_completed, iso, view, view_json
 from .body import read_json
 from .brief import bulk_of
+from .headers import headers_of
 from .manners import etag, is_known, log_text, rate_limit, traceparent
 from .mounting import root_of
 from .owners import OwnedRunner
@@ -352,10 +353,10 @@ def _delivery(view: DeliveryView) -> dict[str, Any]:
 
 def _preferred_wait(request: Request) -> int | None:
     """Return the seconds of `Prefer: wait=N` (RFC 7240); what is malformed is ignored."""
-    given = request.headers.getlist("prefer")
+    given = headers_of(request.scope).get("prefer")
     if not given:
         return None
-    preferences = _QUOTED.sub('""', ",".join(given))
+    preferences = _QUOTED.sub('""', given)
     for preference in preferences.split(","):
         name, _, value = preference.partition(";")[0].partition("=")
         if name.strip().lower() == "wait":
@@ -366,9 +367,10 @@ def _preferred_wait(request: Request) -> int | None:
 
 def _idempotency_key(request: Request) -> str | None:
     """Return the key of `Idempotency-Key`: a quoted string (RFC 8941), unquoted accepted."""
-    key = request.headers.get("idempotency-key")
-    if key is None:
+    headers = headers_of(request.scope)
+    if "idempotency-key" not in headers:
         return None
+    key = headers.get("idempotency-key")
     if len(key) >= 2 and key[0] == key[-1] == '"':
         key = re.sub(r"\\([\"\\])", r"\1", key[1:-1])
     if not key:

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TypeAlias
 
@@ -13,6 +13,7 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
+from starlette.types import Receive, Scope, Send
 
 from .. import errors
 from ..runner import JobRunner
@@ -21,7 +22,7 @@ from .answers import AnswerApi
 from .api import NO_STORE, Api, SubmitBody
 from .batches import BatchApi
 from .body import MAX_BODY
-from .manners import compressed
+from .manners import WORTH_IT, compress
 from .mounting import root_of
 from .openapi import openapi_document
 from .owners import Auth, OwnedRunner
@@ -132,7 +133,6 @@ def _routes(api: Api, sockets: Sockets, metrics: Metrics) -> list[BaseRoute]:
     batches, answers = BatchApi(api), AnswerApi(api)
     return [
         _resource("/jobs", GET=api.list, POST=api.submit),
-        _resource("/retry", POST=api.retry_failed),
         _resource("/jobs/{job_id}", GET=api.get, DELETE=api.forget),
         _resource("/jobs/{job_id}/result", GET=api.result),
         _resource("/jobs/{job_id}/cancel", POST=api.cancel),
@@ -143,6 +143,7 @@ def _routes(api: Api, sockets: Sockets, metrics: Metrics) -> list[BaseRoute]:
         _resource("/jobs/{job_id}/stream", GET=api.stream),
         _resource("/jobs/{job_id}/deliveries", GET=api.deliveries),
         _resource("/jobs/{job_id}/deliveries/{delivery_id}/resend", POST=api.resend),
+        _resource("/retry", POST=api.retry_failed),
         WebSocketRoute("/jobs/{job_id}/ws", sockets.job),
         WebSocketRoute("/ws/{session_id:path}", sockets.session),
         _resource("/batches", POST=batches.submit),
@@ -172,14 +173,26 @@ def _mcp(runner: JobRunner, owned: OwnedRunner) -> Route:
     return Route("/mcp", McpEndpoint(server, max_body=MAX_BODY), methods=["POST"])
 
 
+class _Resource:
+    """What the methods of a path do; HEAD is GET without the body.
+
+    As an ASGI app it is served within one guard against exceptions, the middleware's; around a
+    function Starlette puts another.
+    """
+
+    def __init__(self, methods: Mapping[str, Endpoint]) -> None:
+        self._methods = {**methods, "HEAD": methods["GET"]} if "GET" in methods else methods
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive, send)
+        response = await self._methods[scope["method"]](request)
+        if len(getattr(response, "body", b"")) >= WORTH_IT:
+            await compress(request, response)
+        await response(scope, receive, send)
+
+
 def _resource(path: str, **methods: Endpoint) -> Route:
-    """A path and what its methods do; HEAD is GET without the body."""
-
-    async def endpoint(request: Request) -> Response:
-        method = "GET" if request.method == "HEAD" else request.method
-        return await compressed(request, await methods[method](request))
-
-    return Route(path, endpoint, methods=list(methods))
+    return Route(path, _Resource(methods), methods=list(methods))
 
 
 def _openapi(runner: OwnedRunner) -> Endpoint:

@@ -7,9 +7,9 @@ import re
 from collections import Counter
 from typing import Any
 
-from starlette.datastructures import Headers
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 
+from .headers import RequestHeaders, headers_of
 from .problems import Problem
 
 MAX_BODY = 1_048_576
@@ -26,9 +26,9 @@ _STRINGS = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
 _BRACKETS = re.compile(rb"[\[\]{}]")
 
 
-def media_type(headers: Headers) -> str:
+def media_type(headers: RequestHeaders) -> str:
     """Return what the body is said to be, in lower case and without parameters; maybe nothing."""
-    return headers.get("content-type", "").partition(";")[0].strip().lower()
+    return headers.get("content-type").partition(";")[0].strip().lower()
 
 
 async def read_json(request: Request) -> Any:
@@ -41,7 +41,7 @@ async def read_json(request: Request) -> Any:
     raw = await read_body(request)
     if not raw.strip():
         return {}
-    if not media_type(request.headers):  # HTTP/2 may send one that no header has announced
+    if not media_type(headers_of(request.scope)):  # HTTP/2 announces a body by no header
         detail = "the body has no content type; send application/json"
         raise Problem(415, "unsupported-media-type", detail)
     return parse_json(raw, what="the body")
@@ -70,19 +70,20 @@ async def read_body(request: Request) -> bytes:
         Problem: 413 when it is too large, 408 when it doesn't come, 400 when the client leaves.
     """
     chunks: list[bytes] = []
-    size = 0
+    size, more = 0, True
     try:
         async with asyncio.timeout(MAX_READ):
-            async for chunk in request.stream():
-                size += len(chunk)
+            while more:
+                message = await request.receive()
+                if message["type"] == "http.disconnect":
+                    raise Problem(400, "invalid-json", "the client left before its body had ended")
+                chunks.append(message.get("body", b""))
+                size, more = size + len(chunks[-1]), message.get("more_body", False)
                 if size > MAX_BODY:
                     raise Problem(413, "payload-too-large", f"the body is over {MAX_BODY} bytes")
-                chunks.append(chunk)
     except TimeoutError:
         detail = f"the body had not ended after {MAX_READ:g} s"
         raise Problem(408, "request-timeout", detail, headers={"Connection": "close"}) from None
-    except ClientDisconnect:
-        raise Problem(400, "invalid-json", "the client left before its body had ended") from None
     return b"".join(chunks)
 
 

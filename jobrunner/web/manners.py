@@ -15,6 +15,7 @@ from ..partial import output_text
 from ..submission import Room
 from ..submit_options import is_traceparent
 from ..views import iso
+from .headers import headers_of
 
 WORTH_IT = 1_024
 """Bytes from which a body is compressed."""
@@ -34,7 +35,7 @@ def etag(job: Job) -> str:
 
 def is_known(request: Request, tag: str) -> bool:
     """Return whether the client has it already (RFC 9110, 13.1.2, and 8.8.3.2 for weak tags)."""
-    given = ",".join(request.headers.getlist("if-none-match"))
+    given = headers_of(request.scope).get("if-none-match")
     opaque = tag.removeprefix("W/")
     return given.strip() == "*" or opaque in _TAG.findall(given)
 
@@ -50,27 +51,24 @@ def rate_limit(room: Room) -> dict[str, str]:
 
 def traceparent(request: Request) -> str | None:
     """Return the caller's place in a trace (W3C Trace Context); None if it is none, or several."""
-    given = request.headers.getlist("traceparent")
-    return given[0] if len(given) == 1 and is_traceparent(given[0]) else None
+    headers = headers_of(request.scope)
+    given = headers.get("traceparent")
+    return given if is_traceparent(given) and headers.count("traceparent") == 1 else None
 
 
-async def compressed(request: Request, response: Response) -> Response:
-    """Compress the response in place, if that is worth it and the client takes it.
+async def compress(request: Request, response: Response) -> None:
+    """Compress the response in place, if the client takes it.
 
-    A stream has no body yet, and stays as it is: an event that waits for others to be compressed
-    with comes too late.
+    Not for a stream, which has no body yet: an event that waits for others to be compressed with
+    comes too late.
     """
-    body = getattr(response, "body", b"")
-    if len(body) < WORTH_IT:
-        return response
     headers: MutableHeaders = response.headers
     headers.add_vary_header("Accept-Encoding")
     if _takes_gzip(request):
-        raw = bytes(body)
+        raw = bytes(response.body)
         packed = await run_sync(_gzip, raw) if len(raw) >= SLOW else _gzip(raw)
         response.body = packed
         headers["Content-Encoding"], headers["Content-Length"] = "gzip", str(len(packed))
-    return response
 
 
 def _gzip(body: bytes) -> bytes:
@@ -80,7 +78,7 @@ def _gzip(body: bytes) -> bytes:
 def _takes_gzip(request: Request) -> bool:
     """Return whether gzip is acceptable (RFC 9110, 12.5.3): named itself, or by a star."""
     weights: dict[str, float] = {}
-    for part in ",".join(request.headers.getlist("accept-encoding")).split(","):
+    for part in headers_of(request.scope).get("accept-encoding").split(","):
         if (found := _CODING.fullmatch(part)) is not None:
             weights[found[1].lower().removeprefix("x-")] = float(found[2] or 1)
     return weights.get("gzip", weights.get("*", 0.0)) > 0

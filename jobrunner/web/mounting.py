@@ -10,4 +10,5 @@ def root_of(scope: Scope) -> str:
 
     The name of a tenant may be in it, and with that any character; headers carry ASCII alone.
     """
-    return quote(scope.get("root_path", ""))
+    root: str = scope.get("root_path", "")
+    return quote(root) if root else root

@@ -7,7 +7,6 @@ import html
 from pathlib import Path
 from typing import Any
 
-from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -16,6 +15,7 @@ from starlette.types import Scope
 
 from .answer_page import HEADERS
 from .answer_page import page as small_page
+from .headers import headers_of
 from .mounting import root_of
 
 STATIC = Path(__file__).parent / "static"
@@ -61,7 +61,7 @@ def wants_page(scope: Scope, path: str) -> bool:
     """Return whether a person's browser asks for the page, and can't read a problem document."""
     if scope.get("method") != "GET" or path not in ("", "/"):
         return False
-    return "text/html" in Headers(scope=scope).get("accept", "")
+    return "text/html" in headers_of(scope).get("accept")
 
 
 def sign_in(scope: Scope, error: HTTPException, *, token: bool) -> Response:

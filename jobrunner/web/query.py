@@ -4,6 +4,7 @@ import re
 
 from starlette.requests import Request
 
+from .headers import headers_of
 from .problems import Problem
 
 
@@ -44,7 +45,7 @@ def flag(text: str, name: str) -> bool:
 
 def cursor(request: Request) -> int | None:
     """Return the number to go on after; the header of a reconnecting browser wins."""
-    header = request.headers.get("last-event-id", "")
+    header = headers_of(request.scope).get("last-event-id")
     if re.fullmatch(r"[0-9]{1,15}", header):
         return int(header)
     after = query(request, {"after"}).get("after")

@@ -7,6 +7,7 @@ from starlette.responses import Response
 
 from ..runner import JobRunner
 from .api import NO_STORE
+from .headers import headers_of
 from .owners import OwnedRunner
 from .problems import Problem
 from .streams import StreamPlaces
@@ -42,7 +43,7 @@ class Metrics:
             raise Problem(404, "metrics-not-installed", _MISSING)
         from ..metrics import exposition
 
-        accept = ",".join(request.headers.getlist("accept"))
+        accept = headers_of(request.scope).get("accept")
         text, content_type = exposition(self._registry, accept)
         return Response(text, headers=NO_STORE | {"Content-Type": content_type, "Vary": "Accept"})
 

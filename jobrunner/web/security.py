@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable
 from typing import Any
 from urllib.parse import parse_qs
 
-from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection, cookie_parser
 from starlette.responses import RedirectResponse, Response
@@ -19,6 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..submit_options import check_name
 from .body import media_type
+from .headers import RequestHeaders, headers_of, read_headers
 from .mounting import root_of
 from .owners import Auth, asking
 from .page import sign_in, wants_page
@@ -92,8 +92,8 @@ class Guard:
         Raises:
             Problem: It may not be asked like that, by anybody.
         """
-        headers = Headers(scope=scope)
-        if sum(len(name) + len(value) for name, value in headers.raw) > MAX_HEADERS:
+        headers = read_headers(scope)
+        if headers.size > MAX_HEADERS:
             raise Problem(431, "headers-too-large", f"the headers are over {MAX_HEADERS} bytes")
         host = self._check_host(headers)
         method = scope.get("method", "CONNECT")  # a WebSocket has none, and no safe one either
@@ -114,7 +114,7 @@ class Guard:
         token = _query_token(scope) if asks else None
         if token is not None and self._matches(token):
             return self._exchange(scope, token)
-        if not self._has_token(Headers(scope=scope)):
+        if not self._has_token(headers_of(scope)):
             home = f"{root_of(scope)}/?token=<token>"
             raise _unauthorized(
                 f"a token is needed: send it as `Authorization: Bearer <token>`, or open {home} "
@@ -122,13 +122,11 @@ class Guard:
             )
         return None
 
-    def _check_host(self, headers: Headers) -> str:
-        hosts = headers.getlist("host")
-        if len(hosts) != 1:
-            raise Problem(
-                400, "invalid-host", f"the request has {len(hosts)} Host headers; send one"
-            )
-        name = _without_port(hosts[0]).lower()
+    def _check_host(self, headers: RequestHeaders) -> str:
+        if (count := headers.count("host")) != 1:
+            raise Problem(400, "invalid-host", f"the request has {count} Host headers; send one")
+        host = headers.get("host").lower()
+        name = _without_port(host)
         if name not in self._hosts and "*" not in self._hosts:
             raise Problem(
                 400,
@@ -136,15 +134,15 @@ class Guard:
                 f"the host {name[:100]!r} is not allowed; name it in allowed_hosts, "
                 "or by --allowed-host",
             )
-        return hosts[0].lower()
+        return host
 
-    def _has_token(self, headers: Headers) -> bool:
-        shown = headers.get("authorization", "")
+    def _has_token(self, headers: RequestHeaders) -> bool:
+        shown = headers.get("authorization")
         scheme, _, token = shown.partition(" ")
         if scheme.lower() == "bearer" and self._matches(token.strip()):
             return True
         # SimpleCookie gives up on all cookies when another program on this host sets an odd one.
-        cookie = cookie_parser(headers.get("cookie", "")).get(self._cookie)
+        cookie = cookie_parser(headers.get("cookie")).get(self._cookie)
         return cookie is not None and self._matches(cookie)
 
     def _matches(self, token: str) -> bool:
@@ -198,19 +196,19 @@ def _is_link(scope: Scope, path: str) -> bool:
     return scope["type"] == "http" and ANSWERS.fullmatch(path) is not None
 
 
-def _check_origin(headers: Headers, host: str) -> None:
+def _check_origin(headers: RequestHeaders, host: str) -> None:
     """Refuse what a page of another origin sends (https://fetch.spec.whatwg.org/#origin-header)."""
     site = headers.get("sec-fetch-site", "none")
     if site not in ("none", "same-origin"):
         raise Problem(403, "forbidden", f"a {site[:20]} request may not change anything")
     origin = headers.get("origin")
-    if origin is not None and origin.lower() not in (f"http://{host}", f"https://{host}"):
+    if "origin" in headers and origin.lower() not in (f"http://{host}", f"https://{host}"):
         raise Problem(
             403, "forbidden", f"a request from origin {origin[:100]!r} may not change anything"
         )
 
 
-def _check_content_type(headers: Headers, *, form: bool) -> None:
+def _check_content_type(headers: RequestHeaders, *, form: bool) -> None:
     """Refuse what isn't JSON, nor the form of a page that has no script."""
     empty = headers.get("content-length", "0") == "0" and "transfer-encoding" not in headers
     kind = media_type(headers)
