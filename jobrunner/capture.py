@@ -13,6 +13,7 @@ import logging
 import sys
 import threading
 import warnings
+from collections.abc import Callable
 from typing import Any, TextIO
 
 from . import current
@@ -164,6 +165,36 @@ class _LogTap(logging.Handler):
         return True
 
 
+class _WarningTap:
+    """Shows warnings, in front of what did before; who puts something around it has both."""
+
+    def __init__(self, show: Callable[..., Any]) -> None:
+        self.show = show
+
+    def __call__(
+        self,
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        """Keep a warning, but for those of the collector, which comes whoever runs."""
+        _taps.heal(self)
+        captured = _here()
+        if captured is None:
+            self.show(message, category, filename, lineno, file, line)
+            return
+        with _busy:
+            if not issubclass(category, ResourceWarning):
+                text = describe(message) if isinstance(message, Warning) else str(message)
+                place = {"file": filename, "line": lineno}
+                fields = {"level": "WARNING", "logger": "py.warnings", **place}
+                captured.log(f"{category.__name__}: {text}", fields)
+            self.show(message, category, filename, lineno, file, line)
+
+
 class _Taps:
     """What is put into the process while anybody captures, and taken out after."""
 
@@ -171,7 +202,6 @@ class _Taps:
         self._lock = threading.Lock()
         self._users = 0
         self._log = _LogTap()
-        self._show: Any = None
 
     def enter(self) -> None:
         """Be there, also where somebody has put something else in the place meanwhile."""
@@ -180,8 +210,8 @@ class _Taps:
             logging.getLogger().addHandler(self._log)
             if sys.stdout is not None and not isinstance(sys.stdout, _Tee):
                 sys.stdout = _Tee(sys.stdout)
-            if warnings.showwarning is not _show_warning:
-                self._show, warnings.showwarning = warnings.showwarning, _show_warning
+            if not isinstance(warnings.showwarning, _WarningTap):
+                warnings.showwarning = _WarningTap(warnings.showwarning)
 
     def leave(self) -> None:
         """Go, when nobody is left. What others have put in front stays, and goes on to work."""
@@ -191,43 +221,20 @@ class _Taps:
                 logging.getLogger().removeHandler(self._log)
                 if isinstance(sys.stdout, _Tee):
                     sys.stdout = sys.stdout.stream
-                if warnings.showwarning is _show_warning:
-                    warnings.showwarning = self._show
+                if isinstance(warnings.showwarning, _WarningTap):
+                    warnings.showwarning = warnings.showwarning.show
 
-    def heal(self, tee: _Tee) -> None:
+    def heal(self, tap: "_Tee | _WarningTap") -> None:
         """Take out what somebody has put back who had kept it."""
-        if self._users == 0 and sys.stdout is tee:
-            sys.stdout = tee.stream
-
-    def show(self, *args: Any) -> None:
-        """Show a warning as it would be without the taps."""
-        if self._users == 0 and warnings.showwarning is _show_warning:
-            warnings.showwarning = self._show  # somebody has put ours back, likewise
-        self._show(*args)
+        if self._users > 0:
+            return
+        if sys.stdout is tap:
+            sys.stdout = tap.stream
+        elif warnings.showwarning is tap:
+            warnings.showwarning = tap.show
 
 
 _taps = _Taps()
-
-
-def _show_warning(
-    message: Warning | str,
-    category: type[Warning],
-    filename: str,
-    lineno: int,
-    file: TextIO | None = None,
-    line: str | None = None,
-) -> None:
-    """Keep a warning, but for those of the collector, which comes whoever runs."""
-    captured = _here()
-    if captured is None:
-        _taps.show(message, category, filename, lineno, file, line)
-        return
-    with _busy:
-        if not issubclass(category, ResourceWarning):
-            text = describe(message) if isinstance(message, Warning) else str(message)
-            fields = {"level": "WARNING", "logger": "py.warnings", "file": filename, "line": lineno}
-            captured.log(f"{category.__name__}: {text}", fields)
-        _taps.show(message, category, filename, lineno, file, line)
 
 
 def _text_of(record: logging.LogRecord) -> str:

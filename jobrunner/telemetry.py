@@ -49,12 +49,14 @@ def instrument(
     """
     if runner in _instrumented:
         raise InvalidOption("the runner is instrumented already; each span would be there twice")
-    _instrumented.add(runner)
     tracers = tracer_provider or trace.get_tracer_provider()
-    runner.add_witness(Tracing(tracers.get_tracer("jobrunner", __version__)))
+    tracing = Tracing(tracers.get_tracer("jobrunner", __version__))
     meter = (meter_provider or metrics.get_meter_provider()).get_meter("jobrunner", __version__)
-    runner.add_witness(_Histograms(meter))
+    histograms = _Histograms(meter)
     _observe(meter, runner)
+    runner.add_witness(tracing)
+    runner.add_witness(histograms)
+    _instrumented.add(runner)
 
 
 class _Histograms:

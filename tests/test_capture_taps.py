@@ -298,3 +298,32 @@ async def test_a_warning_function_of_somebody_s_own_stays() -> None:
         async with one_that_prints(capturing()):
             warnings.showwarning = show  # type: ignore[assignment]  # it takes all of them
         assert warnings.showwarning is show
+
+
+async def test_a_function_around_the_tap_hears_each_warning_once() -> None:
+    """What a handler puts there leads to the tap, and stays for the jobs that come after."""
+    shown: list[str] = []
+    runner = capturing()
+
+    @runner.job
+    async def wraps() -> None:
+        before = warnings.showwarning
+
+        def show(message: Warning | str, *more: Any) -> None:
+            shown.append(str(message))
+            before(message, *more)
+
+        warnings.showwarning = show  # type: ignore[assignment]  # it takes all of them
+
+    @runner.job
+    async def warns() -> None:
+        warnings.warn("once", stacklevel=1)
+
+    with warnings.catch_warnings(record=True):
+        warnings.simplefilter("always")
+        async with runner:
+            for handler in (wraps, warns, warns):
+                job = await runner.submit(handler)
+                assert (await job.wait()).status == "completed"
+        kept = await said(job)
+    assert (shown, [text for _, text in kept]) == (["once", "once"], ["UserWarning: once"])

@@ -305,3 +305,20 @@ def test_a_runner_is_instrumented_once() -> None:
     instrument(runner, tracer_provider=Spans().provider)
     with pytest.raises(InvalidOption, match="is instrumented already"):
         instrument(runner)
+
+
+async def test_a_call_that_failed_has_instrumented_nothing() -> None:
+    """Who gave something wrong may give the right thing after."""
+    runner, spans = JobRunner(), Spans()
+    runner.job("noop")(_noop)
+    with pytest.raises(AttributeError):
+        instrument(runner, tracer_provider=spans.provider, meter_provider=object())  # type: ignore[arg-type]
+    instrument(runner, tracer_provider=spans.provider)
+    async with runner:
+        await (await runner.submit("noop")).wait()
+    assert spans.one("submit noop").context is not None
+    assert spans.one("process noop").context is not None
+
+
+async def _noop() -> None:
+    pass
