@@ -274,7 +274,7 @@ async def test_s1_a_runner_that_has_stopped_stays_as_it_is(server: Heard) -> Non
 
 
 async def test_s1_a_handler_of_the_loop_is_still_called() -> None:
-    """hypercorn and gunicorn's workers install theirs with `add_signal_handler`."""
+    """gunicorn's workers install theirs with `add_signal_handler`, and hypercorn that has none."""
     runner, called = JobRunner(shutdown_timeout=0.0), asyncio.Event()
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, called.set)

@@ -190,6 +190,10 @@ async def test_the_cookie_opens_from_a_line_of_its_own(served: Bench) -> None:
         (["Origin: http://{host}", "Origin: https://evil.example"], (403, "forbidden")),
         (["Sec-Fetch-Site: none", "Sec-Fetch-Site: cross-site"], (403, "forbidden")),
         (["Content-Type: application/json", "Content-Type: a/b"], (415, "unsupported-media-type")),
+        (
+            ["Content-Type: application/json; charset=utf-8", "Content-Type: a/b"],
+            (415, "unsupported-media-type"),
+        ),
         (["Authorization: Bearer wrong"], (401, "unauthorized")),
     ],
 )  # fmt: skip

@@ -1,6 +1,6 @@
 """The headers of a request, looked through once: a dozen of them are asked for."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from itertools import chain
 
 from starlette.types import Scope
@@ -19,13 +19,14 @@ class RequestHeaders:
 
     __slots__ = ("_raw", "_values")
 
-    def __init__(self, raw: Sequence[tuple[bytes, bytes]]) -> None:
-        self._raw = raw
-        self._values = dict(raw)
-        if len(self._values) < len(raw):
+    def __init__(self, raw: Iterable[tuple[bytes, bytes]]) -> None:
+        self._raw = list(raw)
+        self._values = dict(self._raw)
+        if len(self._values) < len(self._raw):
             for name in self._values:
                 comma = b"; " if name == b"cookie" else b","
-                self._values[name] = comma.join(value for each, value in raw if each == name)
+                values = [value for each, value in self._raw if each == name]
+                self._values[name] = comma.join(values)
 
     def get(self, name: str, default: str = "") -> str:
         """Return the value of a header, whose name is given in lower case."""
@@ -51,6 +52,11 @@ def read_headers(scope: Scope) -> RequestHeaders:
     """Return the headers of a request that has just come."""
     found = scope[_KEY] = RequestHeaders(scope["headers"])
     return found
+
+
+def forget_headers(scope: Scope) -> None:
+    """Let go of the headers of a request that is served for long."""
+    scope.pop(_KEY, None)
 
 
 def headers_of(scope: Scope) -> RequestHeaders:

@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..submit_options import check_name
 from .body import media_type
-from .headers import RequestHeaders, headers_of, read_headers
+from .headers import RequestHeaders, forget_headers, headers_of, read_headers
 from .mounting import root_of
 from .owners import Auth, asking
 from .page import sign_in, wants_page
@@ -69,6 +69,7 @@ class Guard:
             put_off = postponing(scope)
             await app(scope, receive, _careful(send) if scope["type"] == "http" else send)
             while put_off:  # each is let go of: it leads to the scope, which leads to the list
+                forget_headers(scope)
                 await put_off.pop(0)(scope, receive, send)
 
     async def _admit(self, scope: Scope) -> tuple[ASGIApp, str | None]:
@@ -214,7 +215,8 @@ def _check_content_type(headers: RequestHeaders, *, form: bool) -> None:
     kind = media_type(headers)
     if form and kind == "application/x-www-form-urlencoded":
         return
-    if kind != "application/json" and not (empty and not kind):
+    several = headers.count("content-type") > 1  # and each is for somebody the one that counts
+    if several or (kind != "application/json" and not (empty and not kind)):
         raise Problem(
             415,
             "unsupported-media-type",
