@@ -47,9 +47,9 @@ async def assert_submitted(
         async with asyncio.timeout(within):
             while (found := _find(runner, name, wanted)) is None:
                 await _more(runner, within)
-            return found
     except TimeoutError:
         raise AssertionError(_none(runner, name, wanted, within)) from None
+    return await runner.get(found.job_id)
 
 
 async def refute_submitted(
@@ -200,11 +200,11 @@ def _find(runner: JobRunner, name: str, wanted: Mapping[str, Any]) -> JobView | 
 
 
 def _jobs(runner: JobRunner) -> list[Job]:
-    """Return the records of all jobs, the newest first."""
+    """Return the records of all jobs, the newest first; to search them is no look at them."""
     jobs: list[Job] = []
     cursor: str | None = None
     while True:
-        page = runner.page(limit=200, cursor=cursor)
+        page = JobRunner.page(runner, limit=200, cursor=cursor)
         jobs += page.jobs
         if (cursor := page.next_cursor) is None:
             return jobs

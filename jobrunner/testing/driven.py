@@ -1,15 +1,20 @@
 """A runner in a test's hands: the same one, driven step by step, and with faults on purpose."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from typing import Any, Literal, Self, TypeAlias, get_args
 
+from ..batch_handles import BatchHandle
+from ..batch_views import BatchView
+from ..batches import Batch
 from ..engines import Engine
 from ..errors import InvalidOption
+from ..events import Event
 from ..handles import JobHandle
 from ..jobs import Job, JobStatus
 from ..runner import JobRunner
-from ..views import JobView, view
+from ..store import Page
+from ..views import JobView, Waited
 from ..webhooks import Webhooks
 from .clock import unix_now
 from .driving import Driving
@@ -38,9 +43,50 @@ class SeenHandle(JobHandle[Any]):
 
     def view(self) -> JobView:
         """Return the job as it stands now."""
-        if isinstance(self._owner, DrivenRunner):
-            self._owner.see(self._job)
+        self._look()
         return super().view()
+
+    async def events(self, after: int = 0) -> AsyncIterator[Event]:
+        """Yield the job's events, as `JobHandle.events`."""
+        async for event in super().events(after):
+            if event.type == "done":
+                self._look()
+            yield event
+
+    def _look(self) -> None:
+        if isinstance(self._owner, DrivenRunner):
+            self._owner.see(self.id)
+
+
+class SeenBatch(BatchHandle[Any]):
+    """A handle that tells its runner when somebody has looked at the ends of the batch's jobs."""
+
+    @classmethod
+    def of(cls, handle: BatchHandle[Any]) -> "SeenBatch":
+        """Return the handle's twin."""
+        return cls(handle._batch, handle._handler, handle._owner, outcome=handle._outcome)
+
+    @property
+    def counts(self) -> dict[JobStatus, int]:
+        """How many of its jobs have each status now."""
+        self._look()
+        return super().counts
+
+    def view(self) -> BatchView:
+        """Return the batch as it stands now."""
+        self._look()
+        return super().view()
+
+    async def events(self, after: int = 0) -> AsyncIterator[Event]:
+        """Yield the batch's events, as `BatchHandle.events`."""
+        async for event in super().events(after):
+            if event.type == "done":
+                self._look()
+            yield event
+
+    def _look(self) -> None:
+        if isinstance(self._owner, DrivenRunner):
+            self._owner.see(*self.job_ids)
 
 
 class DrivenRunner(Driving):
@@ -126,9 +172,11 @@ class DrivenRunner(Driving):
         """Take a batch in, as `JobRunner.submit_batch`; inline, return when none can go on."""
         await self._begin()
         batch = await super().submit_batch(type, params, **options)
+        if batch.outcome == "created":
+            self.unseen |= {job_id: self._store.get(job_id) for job_id in batch.job_ids}
         if self.mode == "inline":
             await self._at_rest()
-        return batch
+        return SeenBatch.of(batch)
 
     async def answer(self, job_id: str, question_id: str | None, value: Any, **options: Any) -> Any:
         """Answer a question, as `JobRunner.answer`; inline, return when the job can't go on."""
@@ -152,27 +200,53 @@ class DrivenRunner(Driving):
             await self._change()
         return SeenHandle.of(handle)
 
+    def handle(self, job_id: str) -> JobHandle[Any]:
+        """Return a handle on a job that is kept, as `JobRunner.handle`."""
+        return SeenHandle.of(super().handle(job_id))
+
     async def get(self, job_id: str) -> JobView:
         """Return the job as it stands now."""
-        return view(self.record(job_id))
+        self.see(job_id)
+        return await super().get(job_id)
+
+    async def wait(self, job_ids: Iterable[str], **options: Any) -> Waited:
+        """Wait until jobs have ended, as `JobRunner.wait`."""
+        waited = await super().wait(job_ids, **options)
+        self.see(*(job.job_id for job in waited.done))
+        return waited
+
+    def page(self, **query: Any) -> Page:
+        """Return the records of a page of jobs, as `JobRunner.page`."""
+        page = super().page(**query)
+        self.see(*(job.id for job in page.jobs))
+        return page
 
     def record(self, job_id: str, owner: str | None = None) -> Job:
-        """Return the job's record, as `JobRunner.record`."""
+        """Return the job's record, as `JobRunner.record`; whoever has it will know its end."""
         job = super().record(job_id, owner)
-        self.see(job)
+        self.unseen.pop(job_id, None)
         return job
 
-    def see(self, job: Job) -> None:
-        """Somebody has looked at the job: its end, if it has ended, is known."""
-        if job.is_final:
-            self.unseen.pop(job.id, None)
+    def batch_record(self, batch_id: str, owner: str | None = None) -> Batch:
+        """Return the batch's record, as `JobRunner.batch_record`; likewise."""
+        batch = super().batch_record(batch_id, owner)
+        for job_id in batch.job_ids:
+            self.unseen.pop(job_id, None)
+        return batch
+
+    def see(self, *job_ids: str) -> None:
+        """Somebody has looked at the jobs: the ends of those that have ended are known."""
+        for job_id in job_ids:
+            if job_id in self.unseen and self.unseen[job_id].is_final:
+                del self.unseen[job_id]
 
     def left(self) -> Iterator[str]:
         """Say what a test has left behind: jobs that go on, and failures that nobody looked at."""
         for job in self._store.live():
             yield f"job {job.id} ({job.type}) is still {job.status.value}"
         for job in self.unseen.values():
-            if job.status is JobStatus.FAILED and job.error is not None:
+            told = job.id in self.receiver.told_of
+            if job.status is JobStatus.FAILED and job.error is not None and not told:
                 yield (
                     f"job {job.id} ({job.type}) failed, and nobody looked: {job.error.type}: "
                     f"{job.error.title}"

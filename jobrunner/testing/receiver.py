@@ -43,6 +43,8 @@ class WebhookReceiver(httpx2.AsyncBaseTransport):
         """Where to send them; every other URL leads here too."""
         self.received: list[Received] = []
         """All that came, in order, also what was refused."""
+        self.told_of: set[str] = set()
+        """Jobs of whose failure `told` has told somebody."""
         self._replies: list[tuple[int | None, Mapping[str, str]]] = []
         self._waiters: list[asyncio.Future[None]] = []
 
@@ -88,9 +90,11 @@ class WebhookReceiver(httpx2.AsyncBaseTransport):
             async with asyncio.timeout(within):
                 while (event := self._find(type, job_id)) is None:
                     await self._next()
-                return event
         except TimeoutError:
             raise AssertionError(self._missing(type, job_id, within)) from None
+        if type == "job.failed":
+            self.told_of.add(event["data"]["job_id"])
+        return event
 
     def _find(self, type: str, job_id: str | None) -> Mapping[str, Any] | None:
         for event in self.delivered:

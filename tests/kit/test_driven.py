@@ -2,17 +2,22 @@
 
 import asyncio
 import threading
+from collections.abc import Awaitable, Callable
 from typing import Any
 
+import httpx2
 import pytest
 
 from jobrunner import InvalidOption, JobRunner, JobStatus, Webhooks
 from jobrunner.testing import (
     DrivenRunner,
     WebhookReceiver,
+    assert_submitted,
     normalise,
+    refute_submitted,
     virtual_time,
 )
+from jobrunner.web import create_app
 from jobrunner.webhooks import new_secret
 from tests.kit.flows import add_flow, flow_runner
 
@@ -236,3 +241,105 @@ async def test_what_nobody_looked_at_is_named() -> None:
         assert failed.status == "failed"
         assert list(runner.left()) == [f"job {waiting.id} (nap) is still running"]
         await runner.drain()
+
+
+async def by_waiting(runner: DrivenRunner, job: Any) -> object:
+    return (await runner.wait([job.id])).done[0].status
+
+
+async def by_listing(runner: DrivenRunner, job: Any) -> object:
+    await runner.drain()
+    return (await runner.list(status="failed")).jobs[0].status
+
+
+async def by_its_events(runner: DrivenRunner, job: Any) -> object:
+    return [event async for event in job.events()][-1].data["status"]
+
+
+async def by_another_handle(runner: DrivenRunner, job: Any) -> object:
+    await runner.drain()
+    return runner.handle(job.id).view().status
+
+
+async def by_an_assertion(runner: DrivenRunner, job: Any) -> object:
+    await runner.drain()
+    return (await assert_submitted(runner, "broken")).status
+
+
+async def by_a_webhook(runner: DrivenRunner, job: Any) -> object:
+    return (await runner.receiver.told("job.failed", job))["data"]["status"]
+
+
+LOOKS = [by_waiting, by_listing, by_its_events, by_another_handle, by_an_assertion, by_a_webhook]
+
+
+@pytest.mark.parametrize("look", LOOKS)
+@virtual_time
+async def test_a_look_is_a_look_however_a_test_takes_it(
+    look: Callable[[DrivenRunner, Any], Awaitable[object]],
+) -> None:
+    """A test that is right must not fail for the way in which it looks."""
+    async with flow_runner(receiver=WebhookReceiver()) as runner:
+        job = await runner.submit("broken")
+        assert await look(runner, job) == "failed"
+        assert list(runner.left()) == []
+
+
+@virtual_time
+async def test_who_waits_over_http_has_looked() -> None:
+    """The answer goes out when the job has ended; nobody asks the runner again."""
+    async with flow_runner() as runner:
+        job = await runner.submit("broken", delay=10.0)
+        transport = httpx2.ASGITransport(create_app(runner, auth=None))
+        async with httpx2.AsyncClient(transport=transport, base_url="http://localhost") as client:
+            assert (await client.get(f"/jobs/{job.id}?wait=25")).json()["status"] == "failed"
+        batch = await runner.submit_batch("broken", [{}, {}], delay=10.0)
+        async with httpx2.AsyncClient(transport=transport, base_url="http://localhost") as client:
+            found = await client.get(f"/batches/{batch.id}?wait=25")
+        assert found.json()["counts"]["failed"] == 2
+        assert list(runner.left()) == []
+
+
+@virtual_time
+async def test_who_searches_or_watches_a_job_that_goes_on_has_not_looked_at_its_end() -> None:
+    """Else a refutation, or an early look, would excuse every failure."""
+    async with flow_runner() as runner:
+        job = await runner.submit("broken")
+        assert (await runner.list()).jobs[0].status == job.status == "pending"
+        assert (await runner.get(job.id)).status == runner.handle(job.id).status == "pending"
+        await runner.drain()
+        await refute_submitted(runner, "nap")
+        assert len(list(runner.left())) == 1
+
+
+async def by_its_view(batch: Any) -> object:
+    return (await batch.wait()).counts[JobStatus.FAILED]
+
+
+async def by_its_counts(batch: Any) -> object:
+    return batch.counts[JobStatus.FAILED]
+
+
+async def by_its_last_event(batch: Any) -> object:
+    return [event async for event in batch.events()][-1].data["counts"]["failed"]
+
+
+async def by_its_items(batch: Any) -> object:
+    return sum([item.status == "failed" async for item in batch.as_completed()])
+
+
+@pytest.mark.parametrize("look", [by_its_view, by_its_counts, by_its_last_event, by_its_items])
+@virtual_time
+async def test_what_nobody_looked_at_is_named_of_batches_too(
+    look: Callable[[Any], Awaitable[object]],
+) -> None:
+    """Many jobs that fail are no better than one."""
+    async with flow_runner() as runner:
+        batch = await runner.submit_batch("broken", [{"text": "a"}, {"text": "b"}])
+        await runner.drain()
+        assert list(runner.left()) == [
+            f"job {batch.job_ids[0]} (broken) failed, and nobody looked: ValueError: a",
+            f"job {batch.job_ids[1]} (broken) failed, and nobody looked: ValueError: b",
+        ]
+        assert await look(batch) == 2
+        assert list(runner.left()) == []
