@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import AsyncIterator, Iterable, Iterator
 from typing import Any, Literal, Self, TypeAlias, get_args
 
+from .. import current
 from ..batch_handles import BatchHandle
 from ..batch_views import BatchView
 from ..batches import Batch
@@ -23,7 +24,9 @@ from .receiver import WebhookReceiver
 from .strict import StrictEngine, check_portable
 
 Mode: TypeAlias = Literal["live", "paused", "inline"]
-"""live: jobs run by themselves; paused: by `step` and `drain`; inline: within `submit`."""
+"""live: jobs run by themselves; paused: by `step` and `drain`; inline: within `submit`.
+
+A handler that submits to its own runner goes on at once in each of them."""
 
 
 class SeenHandle(JobHandle[Any]):
@@ -126,6 +129,8 @@ class DrivenRunner(Driving):
             raise InvalidOption(f"mode is {mode!r}; it must be one of {', '.join(get_args(Mode))}")
         own = {} if like is None else like._given
         given = {**own, "watchdog": None, "now": unix_now, **options}
+        if mode == "inline":
+            current.want()
         self.mode: Mode = mode
         self.strict = strict
         self.receiver = receiver or WebhookReceiver()
@@ -174,14 +179,14 @@ class DrivenRunner(Driving):
         batch = await super().submit_batch(type, params, **options)
         if batch.outcome == "created":
             self.unseen |= {job_id: self._store.get(job_id) for job_id in batch.job_ids}
-        if self.mode == "inline":
+        if self._is_awaited():
             await self._at_rest()
         return SeenBatch.of(batch)
 
     async def answer(self, job_id: str, question_id: str | None, value: Any, **options: Any) -> Any:
         """Answer a question, as `JobRunner.answer`; inline, return when the job can't go on."""
         await super().answer(job_id, question_id, value, **options)
-        if self.mode == "inline":
+        if self._is_awaited():
             await self._at_rest()
         return await self.get(job_id)
 
@@ -193,12 +198,18 @@ class DrivenRunner(Driving):
         job = handle._job
         self.unseen[job.id] = job
         while (
-            self.mode == "inline"
+            self._is_awaited()
             and not job.is_final
             and await self._any(lambda each: each is job and self._family_moves(job))
         ):
             await self._change()
         return SeenHandle.of(handle)
+
+    def _is_awaited(self) -> bool:
+        """Return whether jobs are carried out before who asks goes on; a handler never waits."""
+        asking = current.current_job()
+        within = asking is not None and asking.job_id in self._workers.attempts
+        return self.mode == "inline" and not within
 
     def handle(self, job_id: str) -> JobHandle[Any]:
         """Return a handle on a job that is kept, as `JobRunner.handle`."""

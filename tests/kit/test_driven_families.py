@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from jobrunner import JobContext, JobStatus
-from jobrunner.testing import DrivenRunner, Mode, virtual_time
+from jobrunner.testing import DrivenRunner, Mode, perform_job, virtual_time
 
 
 def family(mode: Mode) -> DrivenRunner:
@@ -106,3 +106,47 @@ async def test_a_family_that_waits_for_a_person_is_at_rest() -> None:
         await runner.answer(asking.job_id, None, "yes")
         await runner.drain()
         assert await job.result() == "yes"
+
+
+@pytest.mark.parametrize("mode", ["live", "paused", "inline"])
+@pytest.mark.parametrize("kind", ["job", "job of a task", "job of a thread", "batch"])
+@virtual_time
+async def test_a_handler_that_hands_something_over_goes_on(mode: Mode, kind: str) -> None:
+    """It holds the only worker: if it waited for the other job, neither would ever end."""
+    runner = family(mode)
+    given = {"n": 2}
+
+    @runner.job(timeout=600.0)
+    async def hands_over() -> str:
+        if kind == "job":
+            await runner.submit("child", given)
+        elif kind == "job of a task":
+            async with asyncio.TaskGroup() as group:
+                group.create_task(runner.submit("child", given))
+        else:
+            await runner.submit_batch("child", [given, given])
+        return "handed over"
+
+    @runner.job(timeout=600.0)
+    def hands_over_in_a_thread() -> str:
+        runner.submit_threadsafe("child", given).result()
+        return "handed over"
+
+    async with runner:
+        type = "hands_over_in_a_thread" if kind == "job of a thread" else "hands_over"
+        job = await runner.submit(type)
+        await runner.drain()
+        assert await job.result() == "handed over"
+        assert runner.stats().jobs[JobStatus.COMPLETED] == (3 if kind == "batch" else 2)
+
+
+@virtual_time
+async def test_inline_a_handler_of_another_runner_waits_like_anybody() -> None:
+    """It holds no worker of this one."""
+    runner = family("inline")
+
+    async def hands_over() -> str:
+        return (await runner.submit("child", {"n": 2})).status
+
+    async with runner:
+        assert (await perform_job(hands_over)).value == "completed"
