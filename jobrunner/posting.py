@@ -110,9 +110,9 @@ class Poster:
             return Answer(None, clip(f"{class_name(error)}: {describe(error)}", MAX_ERROR))
 
     async def _post(self, delivery: Delivery, body: bytes) -> Answer:
-        target = delivery.target
-        found = await addresses_of(target, self._resolve, allow_private=self._allow_private)
-        response = await self._first(found, target, self._headers(delivery, body), body)
+        private = self._allow_private
+        found = await addresses_of(delivery.target, self._resolve, allow_private=private)
+        response = await self._first(found, delivery, self._headers(delivery, body), body)
         await response.aclose()  # without its body, so the connection is closed
         return self._answer(response)
 
@@ -132,7 +132,7 @@ class Poster:
         }
 
     async def _first(
-        self, addresses: Sequence[str], target: Target, headers: dict[str, str], body: bytes
+        self, addresses: Sequence[str], delivery: Delivery, headers: dict[str, str], body: bytes
     ) -> "httpx2.Response":
         """Return the answer of the first address that a connection can be made to."""
         import httpx2  # not for everybody to load
@@ -140,19 +140,24 @@ class Poster:
         share = self._timeout / len(addresses)
         for address in addresses[:-1]:
             try:
-                return await self._send(address, target, headers, body, share)
+                return await self._send(address, delivery, headers, body, share)
             except (httpx2.ConnectError, httpx2.ConnectTimeout):
                 pass  # many a host has an IPv6 address, and many a machine has no IPv6
-        return await self._send(addresses[-1], target, headers, body, self._timeout)
+        return await self._send(addresses[-1], delivery, headers, body, self._timeout)
 
     async def _send(
-        self, address: str, target: Target, headers: dict[str, str], body: bytes, connect: float
+        self, address: str, delivery: Delivery, headers: dict[str, str], body: bytes, connect: float
     ) -> "httpx2.Response":
         import httpx2  # not for everybody to load
 
+        target = delivery.target
         path = target.path.encode("ascii")
         url = httpx2.URL(scheme=target.scheme, host=address, port=target.port, raw_path=path)
-        named = {"sni_hostname": target.host.rstrip("."), "timeout": {"connect": connect}}
+        named = {
+            "sni_hostname": target.host.rstrip("."),
+            "timeout": {"connect": connect},
+            "webhook_url": delivery.url,
+        }
         request = httpx2.Request("POST", url, headers=headers, content=body, extensions=named)
         return await (await self._transport()).handle_async_request(request)
 

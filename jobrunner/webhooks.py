@@ -88,7 +88,8 @@ class Webhooks:
     transport: "httpx2.AsyncBaseTransport | None" = None
     """What connects, in place of `jobrunner.direct.Direct()`: `Direct(context)` for certificates of
     your own, a transport of httpx2 for a proxy. It is given URLs with the checked address in the
-    host's place, and is yours to close."""
+    host's place, the URL as it was submitted in the extension `webhook_url`, and is yours to
+    close."""
 
     def __post_init__(self) -> None:
         if not callable(self.secret):

@@ -122,8 +122,7 @@ class WebhookReceiver(httpx2.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         """Take a request; for the runner."""
-        body, host = await request.aread(), request.headers["host"].partition(":")[0]
-        url = str(request.url.copy_with(host=host))
+        body, url = await request.aread(), request.extensions.get("webhook_url", str(request.url))
         status, headers = self._answer(url, request.headers, body)
         at = asyncio.get_running_loop().time()
         event: Mapping[str, Any] = json.loads(body)

@@ -64,6 +64,21 @@ async def test_what_is_not_signed_well_is_refused() -> None:
             await receiver.told("job.completed", job)
 
 
+@pytest.mark.parametrize(
+    "url",
+    ["https://Hooks.test", "https://hooks.test:443/x", "https://[2606:4700:4700::1111]:8443/x?a"],
+)
+@virtual_time
+async def test_a_url_is_received_as_it_was_given(url: str) -> None:
+    """Its secret may be chosen by it, and a test compares it with what was submitted."""
+    secrets, receiver = {url: new_secret()}, WebhookReceiver()
+    webhooks = Webhooks(lambda given: secrets[given])
+    async with flow_runner(webhooks=webhooks, receiver=receiver) as runner:
+        job = await runner.submit("nap", webhook_url=url)
+        await receiver.told("job.completed", job)
+    assert [(each.url, each.status) for each in receiver.received] == [(url, 204)]
+
+
 @virtual_time
 async def test_it_is_a_transport_like_any_other() -> None:
     """Who sends by hand gets the answers too."""
@@ -71,4 +86,4 @@ async def test_it_is_a_transport_like_any_other() -> None:
     headers = {"webhook-id": "msg_1", "webhook-timestamp": "1", "webhook-signature": "v1,AAAA"}
     async with httpx2.AsyncClient(transport=receiver) as client:
         answer = await client.post(receiver.url, json={"type": "x"}, headers=headers)
-    assert answer.status_code == 401
+    assert (answer.status_code, receiver.received[0].url) == (401, receiver.url)
