@@ -58,9 +58,16 @@ def _normal(value: Any, names: dict[str, str], began: float | None) -> Any:
         return [_normal(each, names, began) for each in value]
     if isinstance(value, str):
         if began is not None and _TIME.fullmatch(value):
-            return f"+{datetime.fromisoformat(value).timestamp() - began:.3f} s"
+            return _since(began, value)
         return _JOB.sub(lambda found: _named(found[0], names), value)
     return value
+
+
+def _since(began: float, time: str) -> str:
+    try:
+        return f"+{datetime.fromisoformat(time).timestamp() - began:.3f} s"
+    except ValueError:  # it only looks like a time, as databases' null dates do
+        return time
 
 
 def _is_time(key: str, value: Any) -> bool:
@@ -94,7 +101,7 @@ def assert_recorded(
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("\n".join([*lines, ""]), "utf-8")
         return
-    kept = path.read_text("utf-8").splitlines()
+    kept = path.read_text("utf-8").removesuffix("\n").split("\n")
     if kept != lines:
         diff = "\n".join(unified_diff(kept, lines, str(path), f"job {job.id}", lineterm="", n=2))
         raise AssertionError(

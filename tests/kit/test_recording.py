@@ -31,6 +31,15 @@ def test_ids_and_times_are_normalised() -> None:
     assert normalise([]) == []
 
 
+def test_what_only_looks_like_a_time_is_left_as_it_is() -> None:
+    """Null dates and leap seconds stand in people's texts, and are no times of Python's."""
+    said = event(1, 0.0, text="0000-00-00T00:00:00Z", leap="2016-12-31T23:59:60Z")
+    assert normalise([said]) == [
+        '{"after": 0.0, "event": "log", "text": "0000-00-00T00:00:00Z", '
+        '"leap": "2016-12-31T23:59:60Z"}'
+    ]
+
+
 def test_a_status_of_ones_own_is_recorded() -> None:
     """Only the job's is left out, as the event is called by it."""
     said = event(1, 0.0, text="fetched", fields={"status": 500})
@@ -54,6 +63,17 @@ async def test_a_recording_is_made_once_and_then_compared(tmp_path: Path) -> Non
         await again.wait()
         assert_recorded(again, tmp_path / "without.jsonl", times=False)
         assert_recorded(job, tmp_path / "without.jsonl", times=False)
+
+
+@pytest.mark.parametrize("text", ["a\u2028b", "a\u2029b", "a\x85b"])
+@virtual_time
+async def test_a_recording_is_the_same_whatever_was_said(tmp_path: Path, text: str) -> None:
+    """Unicode has more ends of lines than JSON escapes."""
+    async with flow_runner() as runner:
+        job = await runner.submit("broken", {"text": text})
+        await job.wait()
+        assert_recorded(job, tmp_path / "broken.jsonl")
+        assert_recorded(job, tmp_path / "broken.jsonl")
 
 
 @virtual_time
