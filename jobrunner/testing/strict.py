@@ -5,6 +5,7 @@ process or another event loop couldn't have.
 """
 
 import asyncio
+import inspect
 import pickle
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -42,8 +43,10 @@ class StrictEngine:
         """Run the handler; see `Engine.run`.
 
         Raises:
-            NotPortable: Its params or its value wouldn't survive JSON.
+            NotPortable: It holds what another process couldn't have, or its params or its value
+                wouldn't survive JSON.
         """
+        check_portable(handler)  # it may have been registered after the start
         check_params(handler, context._job.params, arguments)
         value = await self._engine.run(handler, context, arguments)
         check_result(handler, value)
@@ -113,7 +116,7 @@ def check_portable(handler: Handler) -> None:
 
 def _held(function: Any) -> Iterator[tuple[str, Any]]:
     """Yield names and values of what a function carries with it: not what its module has."""
-    function = getattr(function, "__wrapped__", function)
+    function = inspect.unwrap(function)
     owner = getattr(function, "__self__", None)
     if owner is not None and not isinstance(owner, type):
         yield "self", owner

@@ -1,6 +1,7 @@
 """Strict mode: what only works within one process is told."""
 
 import asyncio
+import functools
 import re
 import threading
 from collections.abc import Callable
@@ -108,6 +109,39 @@ def test_a_handler_that_holds_what_is_only_here_is_told(function: Any, said: str
 
     with pytest.raises(NotPortable, match=re.escape(f"handler 'job' {said}")):
         start()
+
+
+@virtual_time
+async def test_a_handler_that_is_registered_later_is_told_by_its_job() -> None:
+    """Most handlers of tests are written within them, when the runner runs already."""
+    async with DrivenRunner(strict=True) as runner:
+        runner.job("job")(closing_over(asyncio.Event()))
+        view = await (await runner.submit("job")).wait()
+        assert view.error is not None
+        assert (view.error.type, view.error.title) == (
+            "NotPortable",
+            "handler 'job' closes over 'value' (asyncio.locks.Event), which belongs to one event "
+            "loop: make it where it is used, or ask for it by its name",
+        )
+
+
+def decorated(function: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(function)
+    async def call(**params: Any) -> Any:
+        return await function(**params)
+
+    return call
+
+
+@decorated
+@decorated
+async def twice_decorated() -> None: ...
+
+
+@virtual_time
+async def test_a_handler_may_have_any_number_of_decorators() -> None:
+    """Each holds the function that it is put on, and that one goes wherever its module goes."""
+    assert await failure_of(twice_decorated) == ""
 
 
 @virtual_time
