@@ -1,6 +1,7 @@
 """A model that says what a script tells it to: agent flows without a network."""
 
 import asyncio
+import copy
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -40,7 +41,7 @@ class Asked:
     """A call of the model."""
 
     messages: Any
-    """The messages that it was given."""
+    """The messages that it was given, as they were then."""
     options: Mapping[str, Any]
     """What else it was given: tools, temperature, ..."""
 
@@ -71,7 +72,7 @@ class ScriptedModel:
         Raises:
             AssertionError: The script has no further turn; says what was asked.
         """
-        self.asked.append(Asked(messages, options))
+        self.asked.append(Asked(copy.deepcopy(messages), options))
         if self._said == len(self._left):
             raise AssertionError(
                 f"the model was asked {len(self.asked)} times, and its script has {self._said} "

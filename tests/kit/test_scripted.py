@@ -32,6 +32,20 @@ async def test_a_turn_may_take_its_time_and_come_in_pieces() -> None:
 
 
 @virtual_time
+async def test_what_was_asked_is_kept_as_it_was() -> None:
+    """An agent's loop has one list of messages, to which it adds what is said."""
+    model = ScriptedModel("one", "two")
+    messages = [{"role": "user", "content": "hello"}]
+    messages.append({"role": "assistant", "content": (await model(messages)).text})
+    messages[0]["content"] = "(left out)"
+    await model(messages)
+    assert [call.messages for call in model.asked] == [
+        [{"role": "user", "content": "hello"}],
+        [{"role": "user", "content": "(left out)"}, {"role": "assistant", "content": "one"}],
+    ]
+
+
+@virtual_time
 async def test_the_end_of_a_script_says_what_was_asked() -> None:
     """One call too many is a bug of the flow, and the messages tell where."""
     model = ScriptedModel("one")
