@@ -6,6 +6,7 @@ from typing import Any
 
 from ..context import JobContext
 from ..engines import Engine
+from ..errors import InvalidOption
 from ..events import Event
 from ..handlers import Function, Handler
 from ..retry import RetryPolicy
@@ -55,6 +56,7 @@ async def perform_job(
 
     Raises:
         InvalidParams, InvalidHandler: The params, or the function, don't fit.
+        InvalidOption: The attempt's number is below 1, or an option has a value it can't have.
         JobFailed: The attempt ended by a limit, or its result can't be JSON.
         Exception: What the handler has raised.
 
@@ -62,6 +64,8 @@ async def perform_job(
         done = await perform_job(double, {"n": 21}, attempt=2)
         assert (done.value, done.said(), done.job.status) == (42, "", "completed")
     """
+    if attempt < 1:
+        raise InvalidOption(f"attempt is {attempt!r}; they are counted from 1")
     runner = DrivenRunner(workers=1, strict=strict)
     policy = RetryPolicy(max_attempts=max(attempt, max_attempts or 1))
     caught = _Caught()

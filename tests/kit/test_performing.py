@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from jobrunner import InvalidParams, JobContext, JobFailed, JobRunner
+from jobrunner import InvalidOption, InvalidParams, JobContext, JobFailed, JobRunner
 from jobrunner.testing import NotPortable, perform_job, virtual_time
 
 runner = JobRunner()
@@ -50,6 +50,12 @@ async def test_params_are_checked_in_real_time_too() -> None:
     """The signature decides, as it does for a submit."""
     with pytest.raises(InvalidParams):
         await perform_job(refactor, {"paths": "a.py"})
+
+
+async def test_attempts_are_counted_from_1() -> None:
+    """No handler ever sees attempt 0, so a test of it would say nothing."""
+    with pytest.raises(InvalidOption, match="attempt is 0; they are counted from 1"):
+        await perform_job(refactor, {"path": "a.py"}, attempt=0)
 
 
 @virtual_time
