@@ -40,7 +40,7 @@ async def assert_submitted(
 
     Raises:
         AssertionError: There is none; names those that there are, and where they differ.
-        UnknownJobType: The function is no job type of the runner.
+        UnknownJobType: The runner has no such job type.
     """
     name, wanted = _name(runner, type), params or {}
     try:
@@ -63,7 +63,7 @@ async def refute_submitted(
 
     Raises:
         AssertionError: There is one; shows it.
-        UnknownJobType: The function is no job type of the runner.
+        UnknownJobType: The runner has no such job type.
     """
     name, wanted = _name(runner, type), params or {}
     try:
@@ -263,4 +263,4 @@ def _shown(value: Any) -> str:
 
 
 def _name(runner: JobRunner, type: Any) -> str:
-    return type if isinstance(type, str) else runner._handlers.find(type).name
+    return runner._handlers.find(type).name

@@ -65,6 +65,16 @@ async def test_a_type_is_named_by_its_function_too() -> None:
 
 
 @virtual_time
+async def test_a_name_that_is_no_type_s_is_refused() -> None:
+    """A refutation of a misspelt name would always hold."""
+    async with flow_runner() as runner:
+        with pytest.raises(UnknownJobType, match="did you mean 'research'"):
+            await refute_submitted(runner, "reserch")
+        with pytest.raises(UnknownJobType, match="did you mean 'research'"):
+            await assert_submitted(runner, "reserch")
+
+
+@virtual_time
 async def test_a_job_that_comes_in_time_is_waited_for() -> None:
     """Who submits it may need a moment."""
     async with flow_runner() as runner, asyncio.TaskGroup() as group:
