@@ -43,11 +43,12 @@ def tell(
 
     Args:
         tool: The tool that starts such a job; None when there is none here.
-        room: How many characters of the job's own words there may be, about.
+        room: How many characters of the job's own words there may be, about; what it asks is whole
+            in any case.
         output: Whether to show what a job that runs has written last.
         waited: Whether it was waited for just now.
     """
-    shown = _shown(job, room, scope.now())
+    shown = _shown(job, room, scope.now(), whole=True)
     if output and not shown:
         shown = _latest(job, room)
     lines = [headline(job, scope.now())]
@@ -83,11 +84,16 @@ _SOME_FAILED = (
 )
 
 
-def _shown(job: Job, room: int, now: float) -> str:
-    """Return what a job that has ended has to show, or what one asks that needs an answer."""
+def _shown(job: Job, room: int, now: float, *, whole: bool = False) -> str:
+    """Return what a job that has ended has to show, or what one asks that needs an answer.
+
+    Args:
+        whole: Whether to show what it asks however long that is.
+    """
     if not job.is_final:
         asked = open_questions(job)
-        return "\n".join(_question(question, room // len(asked), now) for question in asked)
+        most = None if whole else room // max(1, len(asked))
+        return "\n".join(_question(job, question, most, now) for question in asked)
     what, text = shown_of(job)
     if job.status is JobStatus.COMPLETED:
         return _excerpt(job, what, text, room) or "It returned nothing."
@@ -115,12 +121,19 @@ def _excerpt(job: Job, what: str, text: str, room: int) -> str:
     return f"{said}\n{block(f'job_{what}', pieces, between=rest, total=len(text))}"
 
 
-def _question(question: OpenQuestion, room: int, now: float) -> str:
-    """Show a question, and what fits as an answer."""
+def _question(job: Job, question: OpenQuestion, most: int | None, now: float) -> str:
+    """Show a question, and what fits as an answer.
+
+    Whole, or where to find it whole: cut, it could leave out what is decided.
+    """
     ends, kind = question.expires_at, to_json(lean(question.kind.json_schema)).decode()
     limit = "" if ends is None else f", for another {seconds(ends - now)}"
-    prompt = block("job_question", excerpt(clean(question.prompt), room), between="...")
-    return f"It asks {question.question_id}{limit}:\n{prompt}\nAn answer has this schema: {kind}"
+    asks, prompt = f"It asks {question.question_id}{limit}", clean(question.prompt)
+    if most is not None and len(prompt) > most:
+        call = f'check_job_status(job_id="{job.id}")'
+        return f"{asks}: {len(prompt)} characters, which {call} shows."
+    shown = block("job_question", [Piece(0, prompt)])
+    return f"{asks}:\n{shown}\nAn answer has this schema: {kind}"
 
 
 def _error(job: Job, room: int) -> str:

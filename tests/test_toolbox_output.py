@@ -171,6 +171,26 @@ async def test_many_jobs_share_the_room() -> None:
 
 
 @virtual_time
+async def test_what_a_job_asks_is_shown_whole_or_not_at_all() -> None:
+    """Cut, it could leave out what is decided; where there is no room, a call leads to it."""
+    runner, prompt = runner_with(), "Run make; " + "a" * 5_000 + "; rm -r / ;" + "b" * 5_000
+
+    @runner.job
+    async def confirm(ctx: JobContext) -> bool:
+        return await ctx.ask(prompt, schema=bool)
+
+    async with runner:
+        model = Model(runner)
+        for _ in range(2):
+            await model.calls("confirm_background")
+        both = await model.calls("wait_for_jobs", job_ids=["job_1", "job_2"])
+        one = await model.calls("check_job_status", job_id="job_2")
+    assert f"It asks q1:\n<job_question>\n{prompt}\n</job_question>\n" in one
+    assert f'It asks q1: {len(prompt)} characters, which check_job_status(job_id="job_2")' in both
+    assert "Run make" not in both
+
+
+@virtual_time
 async def test_structured_answers_have_the_names_that_a_job_has_everywhere() -> None:
     """A program reads these; a short result is among them."""
     runner = runner_with(seed=1)

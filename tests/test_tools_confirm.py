@@ -45,10 +45,11 @@ async def test_a_person_says_no(tmp_path: Path) -> None:
     assert ended.error.detail == "t was not confirmed, and did not run"
 
 
-async def test_what_is_too_long_to_be_judged_is_refused(tmp_path: Path) -> None:
-    """Nobody can say yes to what they can't see whole."""
+@pytest.mark.parametrize("value", ["a" * 9_000, "\u200b" * 2_000], ids=["long", "hidden"])
+async def test_what_is_too_long_to_be_judged_is_refused(value: str, tmp_path: Path) -> None:
+    """Nobody can say yes to what they can't see whole; what hides is long once it is shown."""
     async with serving(load(tmp_path, shell("echo {{x}}", confirm=True))) as runner:
-        ended = await (await runner.submit("t", {"x": "a" * 9_000})).wait()
+        ended = await asked(runner, {"x": value})
     assert ended.error is not None
     assert "too long to be confirmed" in ended.error.detail
 

@@ -160,12 +160,13 @@ def load_tools(
 def _shown(values: Mapping[str, Any]) -> str:
     """Return params for a person to judge: whole or not at all, and with nothing that hides."""
     text = "\n".join(f"{name}: {encoded(value, 'value')}" for name, value in values.items())
-    if len(text) > MAX_SHOWN:
-        raise PermanentError(f"params of {len(text):,} characters are too long to be confirmed")
-    return "".join(
+    shown = "".join(
         c if c == "\n" or unicodedata.category(c) not in _HIDDEN else f"\\u{ord(c):04x}"
         for c in text
     )
+    if len(shown) > MAX_SHOWN:
+        raise PermanentError(f"params of {len(shown):,} characters are too long to be confirmed")
+    return shown
 
 
 def _said(source: Source, root: "Mapping[str, yaml.Node]", key: str, otherwise: str) -> str:
