@@ -166,6 +166,15 @@ async def test_no_value_climbs_in_a_path(value: str, tmp_path: Path) -> None:
     assert there.got == []
 
 
+async def test_a_path_that_is_refused_tells_no_secret(tmp_path: Path) -> None:
+    """A bot's token stands in the path; whoever calls the tool reads its error."""
+    given = http("https://api.example/bot${TOKEN}/{{x}}")
+    ended = await view_of(load(tmp_path, given, environ={"TOKEN": "s3cr3t"}), {"x": ".."})
+    assert ended.error is not None
+    assert "bot${TOKEN}/{{x}}" in ended.error.detail
+    assert "s3cr3t" not in ended.error.detail
+
+
 async def test_an_empty_value_is_no_segment(tmp_path: Path) -> None:
     """`DELETE /users/` is another request than was meant."""
     async with server() as there, serving(load(tmp_path, http(there.url + "/u/{{x}}?a=1"))) as r:

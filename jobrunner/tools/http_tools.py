@@ -76,7 +76,7 @@ class Request:
         path = _quoted(self.path, values)
         decoded = unquote(path.partition("?")[0])
         if re.search(r"(^|[/\\])\.\.?($|[/\\;])", decoded):
-            raise PermanentError(f"{self.shown}: a value would climb in the path ({decoded[:100]})")
+            raise PermanentError(f"{self.shown}: a value would climb in the path")
         return path.encode("ascii")
 
     async def _read(self, answer: httpx2.Response) -> bytes:
