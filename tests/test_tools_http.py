@@ -182,6 +182,23 @@ async def test_an_empty_value_is_no_segment(tmp_path: Path) -> None:
             await r.submit("t", {"x": ""})
 
 
+@pytest.mark.parametrize("params", [{}, {"x": None}])
+async def test_a_whole_segment_has_to_be_given(params: dict[str, Any], tmp_path: Path) -> None:
+    """Without one it would be that other request; the file need not say that it is required."""
+    given = http("https://api.example/u/{{x}}", parameters=[{"name": "x"}])
+    async with serving(load(tmp_path, given)) as r:
+        with pytest.raises(InvalidParams, match=r"x: "):
+            await r.submit("t", params)
+
+
+async def test_a_segment_may_have_a_default(tmp_path: Path) -> None:
+    """That is a segment, too."""
+    async with server() as there:
+        given = http(there.url + "/u/{{x}}", parameters=[{"name": "x", "default": "me"}])
+        await result_of(load(tmp_path, given), {})
+    assert there.got[0].path == "/u/me"
+
+
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "host": ({"url": "https://{{x}}/a"}, "path and query only"),
     "part of a host": ({"url": "https://{{x}}.example.com/"}, "path and query only"),

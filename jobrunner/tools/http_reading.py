@@ -9,7 +9,7 @@ from urllib.parse import quote
 from ..addresses import Target, parse_url
 from ..errors import InvalidOption
 from .http_tools import Request
-from .parameters import Parameter
+from .parameters import REQUIRED, Parameter
 from .substitution import Filled, Template, json_encodings, template_of
 from .yaml_nodes import Source, Text, line_of
 
@@ -120,7 +120,9 @@ class RequestReader:
                 and path[place - 1] == "/"
                 and path[place + 1 : place + 2] in ("", "/")
             ):
-                self._params[name].demands.not_empty = True
+                param = self._params[name]
+                param.demands.not_empty = True
+                param.default = REQUIRED if param.default is None else param.default
 
     # Headers
 
