@@ -24,6 +24,7 @@ from .fingerprints import secrets_in
 from .options import TypeOptions
 from .redaction import MASK, Redaction, mark_secrets
 from .results import check_readable, dump_result
+from .schemas import schema_of
 from .wording import class_name, describe
 
 Function = Callable[..., Any]
@@ -162,7 +163,7 @@ class Handler:
         """Return the JSON schema of the params; what the docstring says of each is in it."""
         if self.params is None:
             return {"type": "object", "properties": {}, "additionalProperties": False}
-        schema = self.params.json_schema(ref_template=ref_template)
+        schema = schema_of(self.params, ref_template=ref_template)
         from .docstrings import docstring, param_texts  # to submit jobs it isn't needed
 
         for name, text in param_texts(docstring(self.function)).items():
@@ -172,7 +173,7 @@ class Handler:
 
     def result_schema(self) -> dict[str, Any]:
         """Return the JSON schema of the result; `{}` says anything."""
-        return {} if self.result is None else self.result.json_schema(mode="serialization")
+        return {} if self.result is None else schema_of(self.result, mode="serialization")
 
 
 class Handlers:

@@ -21,6 +21,7 @@ from pydantic_core import PydanticSerializationError, from_json, to_json
 
 from .errors import InvalidAnswer, InvalidOption, PayloadTooLarge
 from .redaction import Redaction, mark_secrets, redaction_for
+from .schemas import schema_of
 from .timers import Timer
 from .wording import describe
 
@@ -96,7 +97,7 @@ class AnswerKind:
     def __init__(self, schema: Any) -> None:
         try:
             self._adapter: TypeAdapter[Any] = TypeAdapter(schema)
-            found = self._adapter.json_schema()
+            found = schema_of(self._adapter)
         except (PydanticUserError, TypeError, ValueError) as error:
             raise InvalidOption(
                 f"schema is {schema!r:.100}, which no answer in JSON can have: {describe(error)}; "

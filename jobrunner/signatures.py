@@ -23,6 +23,7 @@ from .errors import InvalidHandler
 from .handlers import IMMUTABLE, Function, Handler, Kind
 from .options import DEFAULT_OPTIONS, TypeOptions
 from .redaction import redaction_for
+from .schemas import schema_of
 from .wording import describe
 
 MAX_NAME = 128
@@ -164,7 +165,7 @@ def _params_adapter(
     try:
         adapter: TypeAdapter[Any] = TypeAdapter(_record(name, fields))
         # What has none would fail later, for whoever lists the types.
-        return adapter, adapter.json_schema()
+        return adapter, schema_of(adapter)
     except (PydanticUserError, TypeError, ValueError) as error:
         raise InvalidHandler(
             f"the params of handler {name!r} can't be validated: {describe(error)}"
@@ -217,9 +218,9 @@ def _result_adapter(
         return None
     try:
         adapter: TypeAdapter[Any] = TypeAdapter(hint)
-        adapter.json_schema(mode="serialization")
+        schema_of(adapter, mode="serialization")
         return adapter
-    except (PydanticUserError, TypeError) as error:
+    except (PydanticUserError, TypeError, ValueError) as error:
         raise InvalidHandler(
             f"handler {name!r} returns {hint!r}, which can't be JSON: {describe(error)}; "
             "annotate what is kept, or Any"

@@ -2,10 +2,11 @@
 
 import asyncio
 import contextlib
+import math
 from typing import Annotated, Any, Literal
 
 import pytest
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BaseModel, Field
 
 from jobrunner import (
     InvalidAnswer,
@@ -182,13 +183,29 @@ async def test_half_a_character_in_a_prompt_is_replaced() -> None:
         assert await job.result() == "no"
 
 
+@pytest.mark.parametrize("schema", [object(), Annotated[str, Field(description="Ship it \ud83d")]])
 @virtual_time
-async def test_a_schema_that_json_has_not_is_refused() -> None:
-    """The handler's author sees it at once, and not the person who answers."""
-    async with asking(schema=object()) as runner:
-        view = await (await runner.submit("ask")).wait()
+async def test_a_schema_that_json_has_not_is_refused(schema: Any) -> None:
+    """The handler's author sees it at once, and not the person who answers, or lists all jobs."""
+    async with asking(schema=schema) as runner:
+        view = await (await runner.submit("ask")).wait(timeout=60.0)
     assert view.error is not None and view.error.type == "InvalidOption"
     assert "which no answer in JSON can have" in view.error.detail
+
+
+@virtual_time
+async def test_a_default_that_json_has_not_is_text_in_a_schema() -> None:
+    """One bare Infinity, and no client can read the job."""
+
+    class Budget(BaseModel):
+        most: float = math.inf
+
+    async with asking(schema=Budget) as runner:
+        job = await asked(runner)
+        (question,) = job.view().questions
+        assert question.schema["properties"]["most"]["default"] == "Infinity"
+        await job.answer("q1", {})
+        await job.wait()
 
 
 @virtual_time

@@ -122,6 +122,21 @@ def test_kept_numbers_that_json_has_not_can_be_given_again() -> None:
     assert handler.validate(handler.given(raw)) == (arguments, raw)
 
 
+def test_defaults_that_json_has_not_are_text_in_a_schema() -> None:
+    """One bare Infinity, and no client can read the list of all job types."""
+
+    class Bounds(BaseModel):
+        most: float = math.inf
+        least: float = -math.inf
+
+    def handle(most: float = math.inf) -> Bounds: ...  # type: ignore[empty-body]  # never called
+
+    handler = make_handler(handle)
+    assert handler.params_schema()["properties"]["most"]["default"] == "Infinity"
+    found = handler.result_schema()["properties"]
+    assert (found["most"]["default"], found["least"]["default"]) == ("Infinity", "-Infinity")
+
+
 @pytest.mark.parametrize("params", [{"x": 1}, MappingProxyType({"x": 1})])
 def test_takes_any_mapping(params: Mapping[str, Any]) -> None:
     """`submit` says it takes a mapping."""

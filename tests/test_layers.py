@@ -15,7 +15,7 @@ SAMPLES = {"demo_suite"}
 """What jobs work on; no part of the package."""
 LINES = """
     errors wording docstrings signing addresses
-    limits redaction revealing results event joining events timers http_errors retry batches
+    limits redaction schemas revealing results event joining events timers http_errors retry batches
     questions jobs partial views stats_views
     options output
     gates queue submit_options handles subjobs parents askers

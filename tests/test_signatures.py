@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Annotated, Any, Never, NoReturn, Optional
 
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from jobrunner import (
     InvalidHandler,
@@ -150,6 +150,8 @@ def not_described(x: Callable[[], int]) -> None: ...
 def returns_arbitrary() -> Plain: ...  # type: ignore[empty-body]  # refused
 def returns_callable() -> Callable[[], int]: ...  # type: ignore[empty-body]  # refused
 def reserved(__class__: int = 1) -> None: ...
+def half_a_character(x: str = "\ud83d") -> None: ...
+def returns_half_a_character() -> Annotated[str, Field(description="\ud83d")]: ...  # type: ignore[empty-body]  # refused
 
 
 @pytest.mark.parametrize(("made_of", "said"), [
@@ -167,6 +169,8 @@ def reserved(__class__: int = 1) -> None: ...
     (not_described, "the params of handler 'not_described' can't be validated"),
     (returns_arbitrary, "handler 'returns_arbitrary' returns <class 'tests."),
     (returns_callable, "handler 'returns_callable' returns"),
+    (half_a_character, "the params of handler 'half_a_character' can't be validated"),
+    (returns_half_a_character, "handler 'returns_half_a_character' returns"),
     (reserved, "parameter '__class__' of handler 'reserved' has a name that belongs to Python"),
     (dict, "handler 'dict' has no signature to read"),
     (len, "parameter 'obj' of handler 'len' has no annotation"),
