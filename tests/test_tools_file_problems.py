@@ -103,6 +103,11 @@ BROKEN = {
         "1: {{a}} may get into the code that sh reads from its input",
     "tools: [{name: t, parameters: [{name: a, type: integer, default: !!int b}]}]":
         "1: 't' needs one of script and http\n1: it can't be read",
+    r'tools: [{name: t, script: {shell: ls}, parameters: [{name: a, default: "\ud800"}]}]':
+        r"1: the default '\ud800' is no string",
+    "tools: [{name: t, script: {shell: ls}, "
+    "parameters: [{name: a, type: array, default: &x [*x]}]}]":
+        "1: the default [[...]] is no array",
 }  # fmt: skip
 
 

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import AfterValidator, Field, TypeAdapter, ValidationError, WithJsonSchema
+from pydantic import AfterValidator, Field, TypeAdapter, WithJsonSchema
+from pydantic_core import to_json
 
 from .substitution import PLACEHOLDER, Demands, variable
 from .yaml_nodes import Source, line_of, near
@@ -119,8 +120,10 @@ def _default(source: Source, node: "yaml.Node | None", type_name: str) -> Any:
     if value is None:
         return None
     try:
-        return TypeAdapter(TYPES[type_name]).validate_python(value)
-    except (ValidationError, RecursionError):
+        found = TypeAdapter(TYPES[type_name]).validate_python(value)
+        to_json(found)  # half a character would fail later, for all tools of the file
+        return found
+    except (ValueError, RecursionError):
         source.problem(line_of(node), f"the default {value!r:.60} is no {type_name}")
         return None
 
