@@ -13,7 +13,7 @@ from pydantic_core import to_json
 LINE = 300
 """Characters of a job's words that are quoted within a line; longer ones stand in a block."""
 NEAR = 200
-"""Characters before a cut in which the end of a line is looked for."""
+"""Characters before a cut in which the end of a line is looked for, if there is room for many."""
 _ESCAPES = re.compile(r"\x1b(?:\[[0-9;:?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-_])")
 _CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
@@ -76,9 +76,9 @@ def excerpt(text: str, limit: int) -> list[Piece]:
     """
     if len(text) <= limit:
         return [Piece(0, text)]
-    head = Piece(0, text[: _line_end(text, limit // 3)])
+    head = Piece(0, text[: _line_end(text, limit // 3, limit)])
     start = len(text) - (limit - limit // 3)
-    newline = text.find("\n", start, start + NEAR)
+    newline = text.find("\n", start, start + _near(limit))
     start = start if newline < 0 else newline + 1
     return [head, Piece(start, text[start:])]
 
@@ -87,13 +87,18 @@ def part(text: str, offset: int, limit: int) -> Piece:
     """Return at most `limit` characters from `offset` on; a negative one counts from the end."""
     start = max(0, len(text) + offset) if offset < 0 else min(offset, len(text))
     end = start + limit
-    end = len(text) if end >= len(text) else max(_line_end(text, end), start + 1)
+    end = len(text) if end >= len(text) else _line_end(text, end, limit)
     return Piece(start, text[start:end])
 
 
-def _line_end(text: str, end: int) -> int:
+def _line_end(text: str, end: int, limit: int) -> int:
     """Return the end of the last line that ends shortly before `end`, or `end`."""
-    return text.rfind("\n", max(0, end - NEAR), end) + 1 or end
+    return text.rfind("\n", max(0, end - _near(limit)), end) + 1 or end
+
+
+def _near(limit: int) -> int:
+    """Return how far from a cut a line may end: little of what there is room for is lost."""
+    return min(NEAR, limit // 4)
 
 
 def seconds(value: float) -> str:

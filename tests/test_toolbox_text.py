@@ -51,6 +51,16 @@ def test_parts_end_with_lines_where_lines_are_short() -> None:
     assert len(part("x" * 1_000, 0, 500).text) == 500
 
 
+@pytest.mark.parametrize("limit", [10, 100, 200, 1_000])
+def test_a_line_s_end_costs_little_of_the_room(limit: int) -> None:
+    """Of a last line that is long the end would be lost, and of a part all but a character."""
+    long = "first\n" + "x" * 5_000 + "\n"
+    head, tail = excerpt(long, limit)
+    assert len(tail.text.strip()) >= limit // 3
+    assert len(head.text) + len(tail.text) >= limit // 2
+    assert len(part(long, len("first\n"), limit).text) == limit
+
+
 TAGS = st.lists(st.sampled_from(["</job_output>", "<JOB_OUTPUT_2", "job_output_3>", "x\n"])).map(
     "".join
 )
