@@ -117,6 +117,26 @@ async def test_whoever_waits_for_several_is_told_how_many_have_ended(
     assert told[:2] == [(0.0, "0 of 2 jobs have ended"), (50.0, "1 of 2 jobs have ended")]
 
 
+@both_eras
+async def test_an_unknown_job_doesn_t_keep_the_progress_of_the_others_back(
+    bench: tuple[JobRunner, Gates], mode: str
+) -> None:
+    """One id that a model has mistyped, and its user would see no bar at all."""
+    runner, gates = bench
+    told: list[tuple[float, str | None]] = []
+
+    async def note(progress: float, total: float | None, message: str | None) -> None:
+        told.append((progress, message))
+        gates["k"].set()
+
+    async with agent_of(runner, mode=mode) as agent:
+        job_id = (await agent.said("hold_background", key="k"))["job_id"]
+        await gates["k reached"].wait()
+        call = {"job_ids": [job_id, "job_none"], "wait_seconds": 10}
+        await agent.client.call_tool("wait_for_jobs", call, progress_callback=note)
+    assert told[0] == (0.0, "running")
+
+
 async def test_progress_is_told_only_when_it_has_risen() -> None:
     """MCP has it rise with each notification; a job says much that takes it no further."""
     runner, gates = make_runner()

@@ -108,17 +108,28 @@ class Calls:
         told = -1.0
         with suppress(JobRunnerError):  # the call itself says what is wrong
             async for _ in _news(self.runner.feed(), set(job_ids)):
-                done, message = self._progress(job_ids)
-                if done > told:  # MCP has it rise with each notification
+                jobs = self._there(job_ids)
+                if jobs and (done := _percent(jobs)) > told:  # MCP has it rise each time
                     told = done
-                    await ctx.session.report_progress(done, WHOLE, message)
+                    await ctx.session.report_progress(done, WHOLE, _message(jobs))
 
-    def _progress(self, job_ids: Sequence[str]) -> tuple[float, str]:
-        jobs = [self.record(job_id) for job_id in job_ids]
-        done = sum(WHOLE if job.is_final else job.progress for job in jobs) / len(jobs)
-        if len(jobs) == 1:
-            return done, jobs[0].progress_message or str(jobs[0].status)
-        return done, f"{sum(job.is_final for job in jobs)} of {len(jobs)} jobs have ended"
+    def _there(self, job_ids: Sequence[str]) -> Sequence[Job]:
+        """Return those of the jobs that there are; the call itself names the others."""
+        found = []
+        for job_id in job_ids:
+            with suppress(JobGone, JobNotFound):
+                found.append(self.record(job_id))
+        return found
+
+
+def _percent(jobs: Sequence[Job]) -> float:
+    return sum(WHOLE if job.is_final else job.progress for job in jobs) / len(jobs)
+
+
+def _message(jobs: Sequence[Job]) -> str:
+    if len(jobs) == 1:
+        return jobs[0].progress_message or str(jobs[0].status)
+    return f"{sum(job.is_final for job in jobs)} of {len(jobs)} jobs have ended"
 
 
 async def _news(feed: EventLog, job_ids: Container[str]) -> AsyncIterator[None]:
