@@ -1,10 +1,11 @@
 """What of a shell's text is refused when a tools file is read, and what isn't."""
 
+import re
 from pathlib import Path
 
 import pytest
 
-from tests.tools_files import load, refused_tool, shell
+from tests.tools_files import load, refused_tool, shell, tool
 
 from jobrunner.tools.gantz import load_tools  # isort: skip  # it needs what the line above skips for
 
@@ -125,7 +126,7 @@ def test_p7_what_no_quoting_makes_safe_is_refused_when_the_file_is_read(
 ) -> None:
     """P7: its author is told where, and no caller ever gets there."""
     problems = refused_tool(tmp_path, shell(text))
-    assert REFUSED[text] in problems[0]
+    assert any(REFUSED[text] in problem for problem in problems)
 
 
 ACCEPTED = [
@@ -170,6 +171,271 @@ ACCEPTED = [
 def test_what_is_safe_is_no_problem(text: str, tmp_path: Path) -> None:
     """A file that works today should work unchanged."""
     assert load(tmp_path, shell(text)).tools[0].name == "t"
+
+
+GIVEN_AS_CODE = [
+    "bash -e <<EOF\nls {{x}}\nEOF",
+    'echo "ls {{x}}" | bash -e',
+    "echo {{x}} | bash -xeu",
+    "bash -euo pipefail <<EOF\nls {{x}}\nEOF",
+    "bash -o pipefail <<EOF\nls {{x}}\nEOF",
+    "bash +e <<EOF\nls {{x}}\nEOF",
+    "bash +o posix <<EOF\nls {{x}}\nEOF",
+    "bash -O extglob <<EOF\nls {{x}}\nEOF",
+    "bash --login -e <<EOF\nls {{x}}\nEOF",
+    "bash --rcfile f <<EOF\nls {{x}}\nEOF",
+    "bash -norc <<EOF\nls {{x}}\nEOF",
+    "bash -s a b <<EOF\nls {{x}}\nEOF",
+    "bash -s -- a <<EOF\nls {{x}}\nEOF",
+    "sh -s -c 'ls' <<EOF\nls {{x}}\nEOF",
+    "bash - a <<EOF\nls {{x}}\nEOF",
+    "bash /dev/stdin <<EOF\nls {{x}}\nEOF",
+    "bash /dev/fd/0 a <<EOF\nls {{x}}\nEOF",
+    "bash /proc/self/fd/0 <<EOF\nls {{x}}\nEOF",
+    "bash //dev/./stdin <<EOF\nls {{x}}\nEOF",
+    "bash -- <<EOF\nls {{x}}\nEOF",
+    "bash $FLAGS <<EOF\nls {{x}}\nEOF",
+    'bash "$@" <<EOF\nls {{x}}\nEOF',
+    "bash -e <&3 3<<EOF\nls {{x}}\nEOF",
+    "bash < /dev/fd/3 3<<EOF\nls {{x}}\nEOF",
+    "bash <(echo 'ls {{x}}')",
+    "bash <(cat) <<EOF\nls {{x}}\nEOF",
+    "bash -e <(echo 'ls {{x}}')",
+    ". /dev/stdin <<EOF\nls {{x}}\nEOF",
+    "source /dev/fd/0 <<EOF\nls {{x}}\nEOF",
+    "source <(echo 'ls {{x}}')",
+    "bash -c '. /dev/stdin' <<EOF\nls {{x}}\nEOF",
+    "bash -c -o pipefail 'ls {{x}}'",
+    "bash -co pipefail 'ls {{x}}'",
+    "bash +c 'ls {{x}}'",
+    "ash -c 'ls {{x}}'",
+    "busybox ash -c 'ls {{x}}'",
+    "mksh -c 'ls {{x}}'",
+    "bash scripts/{{x}}.sh",
+    "bash {{x}}",
+    "python3 {{x}} a",
+    "python3 -W ignore {{x}}",
+    "python3 -m {{x}}",
+    "node -r {{x}} app.js",
+    "python3 -W ignore <<EOF\nprint('{{x}}')\nEOF",
+    "python3 -X utf8 <<EOF\nprint('{{x}}')\nEOF",
+    "python3 -E - <<EOF\nprint('{{x}}')\nEOF",
+    "python3 -u -E <<EOF\nprint('{{x}}')\nEOF",
+    "python3 - arg <<EOF\nprint('{{x}}')\nEOF",
+    "python3 - {{x}} <<EOF\nprint('{{x}}')\nEOF",
+    "python3 /dev/stdin <<EOF\nprint('{{x}}')\nEOF",
+    "python3 -i s.py <<EOF\nprint('{{x}}')\nEOF",
+    "python3 -m code <<EOF\nprint('{{x}}')\nEOF",
+    "pypy3 -c \"print('{{x}}')\"",
+    "perl -w <<EOF\nprint '{{x}}'\nEOF",
+    "perl - a <<EOF\nprint '{{x}}'\nEOF",
+    "perl -ie <<EOF\nprint '{{x}}'\nEOF",
+    "perl -I lib <<EOF\nprint '{{x}}'\nEOF",
+    "perl -Mstrict -p <<EOF\nprint '{{x}}'\nEOF",
+    "perl -ne 'print' -e '{{x}}'",
+    "ruby -E utf-8 <<EOF\nputs '{{x}}'\nEOF",
+    "ruby -r json <<EOF\nputs '{{x}}'\nEOF",
+    "node -r fs <<EOF\nlog('{{x}}')\nEOF",
+    "node --input-type module <<EOF\nlog('{{x}}')\nEOF",
+    "node - a <<EOF\nlog('{{x}}')\nEOF",
+    "node -pe '{{x}}'",
+    "nodejs -e '{{x}}'",
+    "php -d a=b <<EOF\necho '{{x}}'\nEOF",
+    "php -- a <<EOF\necho '{{x}}'\nEOF",
+    "php8.2 -r 'echo \"{{x}}\";'",
+    "lua -e \"print('{{x}}')\"",
+    "lua - a <<EOF\nprint('{{x}}')\nEOF",
+    "Rscript -e \"print('{{x}}')\"",
+    "Rscript - a <<EOF\nprint('{{x}}')\nEOF",
+    "R --vanilla --args a b <<EOF\nprint('{{x}}')\nEOF",
+    "bun -e \"log('{{x}}')\"",
+    "bun exec 'ls {{x}}'",
+    "bun run - <<EOF\nlog('{{x}}')\nEOF",
+    "deno eval \"log('{{x}}')\"",
+    "deno eval --ext ts \"log('{{x}}')\"",
+    "deno run -A - <<EOF\nlog('{{x}}')\nEOF",
+    "deno repl <<EOF\nlog('{{x}}')\nEOF",
+    "yq e '.{{x}}' f",
+    "yq -i eval '.a = {{x}}' f",
+    "sqlite3 -separator , db <<EOF\nselect '{{x}}';\nEOF",
+    "sqlite3 -cmd '.mode csv' db <<EOF\nselect '{{x}}';\nEOF",
+    "sqlite3 -init f db <<EOF\nselect '{{x}}';\nEOF",
+    "sqlite3 --separator , db <<EOF\nselect '{{x}}';\nEOF",
+    "echo {{x}} | sqlite3 -header -csv db",
+    "sqlite3 db '.read /dev/stdin' <<EOF\nselect '{{x}}';\nEOF",
+    "duckdb -c \"select '{{x}}'\"",
+    "duckdb -csv db <<EOF\nselect '{{x}}';\nEOF",
+    "psql --host h --username u --dbname d <<EOF\nselect '{{x}}';\nEOF",
+    "psql d u more <<EOF\nselect '{{x}}';\nEOF",
+    "psql -f - <<EOF\nselect '{{x}}';\nEOF",
+    "psql --file=/dev/stdin <<EOF\nselect '{{x}}';\nEOF",
+    "psql -f {{x}}",
+    "psql -f <(echo \"select '{{x}}'\")",
+    "mysql --host h --user u db <<EOF\nselect '{{x}}';\nEOF",
+    "mysql --init-command='set a={{x}}' db -e 'select 1'",
+    "awk -f - f <<EOF\n/{{x}}/\nEOF",
+    "sed -f /dev/stdin f <<EOF\ns/a/{{x}}/\nEOF",
+    "sed -n -f- f <<EOF\ns/a/{{x}}/\nEOF",
+    "jq -rf <(echo '.{{x}}') f",
+    "echo {{x}} | xargs sh -c",
+    "echo {{x}} | xargs -n1 bash -c",
+    "echo {{x}} | xargs bash",
+    "echo {{x}} | xargs python3",
+    "echo {{x}} | xargs -0 awk",
+    "echo {{x}} | /usr/bin/xargs -I% sh -c 'ls %'",
+    "echo {{x}} | xargs -I{} jq '.{}' f",
+    "echo {{x}} | xargs -i sed 's/a/{}/' f",
+    "echo {{x}} | xargs -I% ssh % uptime",
+    "find {{x}} -exec sh -c 'ls {}' \\;",
+    "find . -name {{x}} -exec bash {} \\;",
+    "ssh host <<EOF\nls {{x}}\nEOF",
+    "ssh -o BatchMode=yes host <<EOF\nls {{x}}\nEOF",
+    "ssh host bash -s <<EOF\nls {{x}}\nEOF",
+    "ssh host 'sudo bash -e' <<EOF\nls {{x}}\nEOF",
+    "ssh host 'python3 -' <<EOF\nls {{x}}\nEOF",
+    "su - bob <<EOF\nls {{x}}\nEOF",
+    "sudo -s <<EOF\nls {{x}}\nEOF",
+    "sudo -u bob -i <<EOF\nls {{x}}\nEOF",
+    "sudo -u bob bash -e <<EOF\nls {{x}}\nEOF",
+    "timeout 5 bash -e <<EOF\nls {{x}}\nEOF",
+    "docker exec -i c bash -e <<EOF\nls {{x}}\nEOF",
+    "docker exec -i c psql -U u db <<EOF\nselect '{{x}}'\nEOF",
+    "docker exec c psql -c \"select '{{x}}'\"",
+    "kubectl exec -i p -- sh <<EOF\nls {{x}}\nEOF",
+    "uv run - <<EOF\nprint('{{x}}')\nEOF",
+    "uv run python - <<EOF\nprint('{{x}}')\nEOF",
+    "uv run --with rich python <<EOF\nprint('{{x}}')\nEOF",
+    "vim -es f <<EOF\n%s/a/{{x}}/\nEOF",
+    "gdb -q -p 1 <<EOF\np {{x}}\nEOF",
+    "echo {{x}} | docker run -i --rm python:3 python",
+    "fish -C 'ls {{x}}' f.fish",
+    'osascript - a <<EOF\nsay "{{x}}"\nEOF',
+    "echo {{x}} | bash 3<<'EOF'\nls\nEOF",
+    "$SHELL -e <<EOF\nls {{x}}\nEOF",
+    "\"${PYTHON:-python3}\" - <<EOF\nprint('{{x}}')\nEOF",
+    "$PYTHON -c \"print('{{x}}')\"",
+    "python3 -i {{x}} <<'EOF'\nls\nEOF",
+    "sh -sc 'ls {{x}}'",
+    "ash -s -c 'ls {{x}}' <<'EOF'\nls\nEOF",
+]
+
+
+@pytest.mark.parametrize("text", GIVEN_AS_CODE)
+def test_p7_no_value_gets_into_what_an_interpreter_takes_for_code(
+    text: str, tmp_path: Path
+) -> None:
+    """P7: it runs its input when no code and no file is given, whatever options there are."""
+    problems = refused_tool(tmp_path, shell(text))
+    assert re.search("code for|code that", problems[0])
+
+
+GIVEN_AS_DATA = [
+    "bash -e run.sh {{x}}",
+    "bash -euo pipefail run.sh {{x}}",
+    "bash -o pipefail run.sh {{x}}",
+    "bash -euo pipefail -c 'echo \"$1\"' _ {{x}}",
+    "bash --noprofile --norc run.sh {{x}}",
+    'bash "$DIR/run.sh" {{x}}',
+    'bash "$SCRIPT" {{x}}',
+    "bash -s {{x}} <<'EOF'\nls \"$1\"\nEOF",
+    "bash -e <<'EOF'\nls\nEOF\nls {{x}}",
+    "bash -e < script.sh; ls {{x}}",
+    "echo {{x}} | bash -e filter.sh",
+    "echo {{x}} | bash -c 'cat'",
+    "curl -s {{x}} | bash -ec 'wc -l'",
+    ". ./env.sh; ls {{x}}",
+    "source venv/bin/activate && python -m tool {{x}}",
+    'eval "$(pyenv init -)"; ls {{x}}',
+    "python3 -W ignore script.py {{x}}",
+    "python3 -u -E script.py {{x}}",
+    "python3 -X utf8 -u script.py - {{x}}",
+    "python3 script.py /dev/stdin <<EOF\n{{x}}\nEOF",
+    "python3 - {{x}} <<'EOF'\nimport sys\nEOF",
+    "python3 -m pytest -m {{x}}",
+    'python3 -m json.tool <<EOF\n{"a": {{x}}}\nEOF',
+    "echo {{x}} | python3 -c 'import sys; print(sys.stdin.read())' a b",
+    "echo {{x}} | python3 -uc 'import sys'",
+    '"$PYTHON" s.py {{x}}',
+    "perl -pe 's/a/b/' {{x}}",
+    "perl -i.bak -pe 's/a/b/' {{x}}",
+    "echo {{x}} | perl -F: -lane 'print $F[0]'",
+    "perl -MJSON::PP -0777 -ne 'print' {{x}}",
+    "ruby -rjson -e 'puts ARGV' {{x}}",
+    "ruby -Ilib script.rb {{x}}",
+    "node app.js {{x}}",
+    "node --experimental-strip-types app.ts {{x}}",
+    "node --max-old-space-size=4096 app.js {{x}}",
+    "node --env-file .env app.js {{x}}",
+    "echo {{x}} | node -e 'process.stdin'",
+    "echo {{x}} | node -pe '1'",
+    "php artisan run {{x}}",
+    "php -f script.php {{x}}",
+    "php -d memory_limit=1G script.php {{x}}",
+    "lua script.lua {{x}}",
+    "Rscript --vanilla script.R {{x}}",
+    "R --vanilla -f script.R --args {{x}}",
+    "deno run -A script.ts {{x}}",
+    "deno run --allow-read=. --config deno.json script.ts {{x}}",
+    "bun run script.ts {{x}}",
+    "yq e '.a' {{x}}",
+    "yq -r .a {{x}}",
+    "cat f | jq -f prog.jq; ls {{x}}",
+    "echo {{x}} | jq -R .",
+    "echo {{x}} | awk -f prog.awk",
+    "echo {{x}} | sed -f prog.sed",
+    "sqlite3 -header -csv db 'select 1'; ls {{x}}",
+    "sqlite3 -separator , db 'select 1' ; ls {{x}}",
+    "sqlite3 db < schema.sql; ls {{x}}",
+    "psql -h h -U u -d d -v id={{x}} -f query.sql",
+    "psql \"$URL\" -v id={{x}} <<'EOF'\nselect :'id'\nEOF",
+    "psql -c 'select 1' db < {{x}}",
+    "mysql -u u -e 'select 1' db; ls {{x}}",
+    "duckdb -c \"select * from read_csv('/dev/stdin')\" < {{x}}",
+    "echo {{x}} | xargs -n1 sh -c 'echo \"$1\"' _",
+    "echo {{x}} | xargs -I% cp % /tmp",
+    "find {{x}} -name '*.py' -exec sh -c 'wc \"$1\"' _ {} \\;",
+    "find . -name {{x}} | xargs sed -i s/a/b/",
+    "find . -name {{x}} -exec awk '{print}' {} +",
+    "timeout 5 node -e 'console.log({})' {{x}}",
+    "ssh {{x}} uptime",
+    "ssh -o BatchMode=yes {{x}} 'uptime'",
+    "ssh {{x}} < script.sh",
+    "ssh {{x}} 'python3 -m json.tool'",
+    "sudo -n ls -- {{x}}",
+    "sudo -i -u bob ls {{x}}",
+    "sudo -u bob -g grp ls {{x}}",
+    "docker exec c ls {{x}}",
+    "docker run --rm -i python:3 python -c 'print(1)' {{x}}",
+    "docker exec -i db psql -v id={{x}} -f q.sql",
+    "uv run script.py {{x}}",
+    "uv run --with rich script.py {{x}}",
+    "uv run python script.py {{x}}",
+    "uv pip install {{x}}",
+    "npm run build -- {{x}}",
+    "git -C d log -- {{x}}",
+    "su -c 'ls' bob; ls {{x}}",
+    "runuser -u bob -- ls {{x}}",
+    "ls {{x}} | sh -c 'cat'",
+    "tar -czf a.tgz -- {{x}}",
+    'while read -r l; do echo "$l"; done <<< {{x}}',
+    "gdb -batch -ex bt prog {{x}}",
+    "nvim --headless +q -- {{x}} < /dev/null",
+    '"$PYTHON" -m tool {{x}}',
+    "php -- {{x}} <<'EOF'\n<?php\nEOF",
+]
+
+
+@pytest.mark.parametrize("text", GIVEN_AS_DATA)
+def test_a_value_gets_into_what_a_program_takes_for_data(text: str, tmp_path: Path) -> None:
+    """Where the code stands in the file, its arguments and its input are values as any."""
+    assert load(tmp_path, shell(text)).tools[0].name == "t"
+
+
+@pytest.mark.parametrize("args", [["-e"], ["-s", "a"], ["/dev/stdin"], ["-o", "pipefail"], ["-c"]])
+def test_p7_a_command_s_input_is_no_code_either(args: list[str], tmp_path: Path) -> None:
+    """P7: no shell stands between, and the interpreter is the same."""
+    script = {"command": "bash", "args": args, "stdin": "ls {{x}}"}
+    assert "code that bash reads" in refused_tool(tmp_path, tool(script=script))[0]
 
 
 def test_a_problem_names_its_line_in_the_file(tmp_path: Path) -> None:

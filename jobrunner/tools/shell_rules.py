@@ -1,11 +1,21 @@
 """What no quoting makes safe in a shell's text: values as code, or as the name of a program."""
 
+import itertools
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TypeAlias
 
-from .languages import WRAPPERS, code_of, joins_code, reads_code, takes_code
+from .interpreters import names_input
+from .languages import (
+    WRAPPERS,
+    code_of,
+    joins_code,
+    lacks_code,
+    reads_code,
+    scripts_of,
+    takes_code,
+)
 from .shell_text import IDENTIFIER, Reader
 from .shell_words import Command, Slot, Word
 
@@ -23,6 +33,8 @@ _BUILTINS = {"eval", ".", "source", "trap", "alias", "declare", "typeset", "let"
              "mapfile", "readarray", "getopts", "hash", "bind", "complete", "compgen", "enable",
              "function", "shopt"}  # fmt: skip
 """Builtins that take code, or names that may hold code."""
+_EXECUTES = {"-exec", "-execdir", "-ok", "-okdir"}
+"""Options of `find`."""
 _NUMERIC = re.compile(r"-(eq|ne|lt|le|gt|ge)\Z")
 _TESTS = {"=", "==", "!=", "-n", "-z", "-f", "-e", "-d", "-r", "-w", "-x", "-s", "-h", "-L"}
 Tell: TypeAlias = Callable[[Slot | int, str], None]
@@ -175,32 +187,55 @@ class _Rules:
                 self._refuse_word(program, "chooses the program that is run, which no caller may; "
                                   "as the whole script it may with `confirm: true`")  # fmt: skip
                 return
-            name = os.path.basename(program.text)
+            name = _name(program)
             if name in _BUILTINS or (name == "printf" and arguments[:1] and
                                      arguments[0].text == "-v"):  # fmt: skip
                 for word in arguments:
                     self._code(word, name)
             for word in code_of(name, arguments):
                 self._code(word, name)
+            for word in scripts_of(name, arguments):
+                self._script(word, name)
             if name == "let":
                 self.computed_names({n for w in arguments for n in IDENTIFIER.findall(w.text)})
-            self._input(name, arguments, command)
-            if place and self._fed is not None and takes_code(name) and _inserts(words):
-                self._refuse(self._fed, f"may get into code for {name}, where xargs puts it")
+            if reads_code(name, arguments):
+                self._input(name, command)
+            if place:
+                self._added(words, name, arguments, command)
         self._options(words)
 
     def _code(self, word: Word, program: str) -> None:
-        is_whole = word.text in ("\0", "") and not word.nested
+        is_whole = _is_whole(word)
         if self._values(word) and not (self._confirmed and is_whole and not joins_code(program)):
             self._refuse_word(word, code_refused(program, is_whole=is_whole))
 
-    def _input(self, name: str, arguments: Sequence[Word], command: Command) -> None:
+    def _script(self, word: Word, program: str) -> None:
+        if self._values(word) and not (self._confirmed and _is_whole(word)):
+            why = f"chooses the code that {program} runs, which no caller may; "
+            self._refuse_word(word, f"{why}as the whole word it may with `confirm: true`")
+
+    def _input(self, name: str, command: Command) -> None:
         """Refuse a program that reads code, when values may be in what it reads."""
-        if self._fed is None or not reads_code(name, arguments):
-            return
-        given = [word for operator, word in command.targets if operator.startswith("<")]
-        if not given or any(map(self._values, given)):
+        given = [
+            word
+            for operator, word in command.targets
+            if operator in ("<", "<<", "<<-", "<<<") and not names_input(word.text)
+        ]
+        if self._fed is not None and (not given or any(map(self._values, given))):
             self._refuse(self._fed, f"may get into the code that {name} reads from its input")
+
+    def _added(
+        self, words: Sequence[Word], name: str, arguments: Sequence[Word], command: Command
+    ) -> None:
+        """Refuse code to which `xargs` or `find` adds what they read."""
+        is_xargs, mark = "xargs" in map(_name, words), _mark(words)
+        if is_xargs and lacks_code(name, arguments):
+            self._input(name, command)
+        if self._fed is not None and mark is not None:
+            code = [*code_of(name, arguments), *scripts_of(name, arguments)]
+            if (is_xargs and takes_code(name)) or any(mark in word.text for word in code):
+                by = "xargs" if is_xargs else "find"
+                self._refuse(self._fed, f"may get into code for {name}, where {by} puts it")
 
     def _options(self, words: Sequence[Word]) -> None:
         """Mark slots at the start of a word, but for those behind `--`, and echo's."""
@@ -214,6 +249,10 @@ class _Rules:
                 slot.is_option = True
             elif slot is not None and not self._is_plain(slot):
                 self._refuse(slot, "would choose an option; say `type: integer`")
+
+
+def _is_whole(word: Word) -> bool:
+    return word.text in ("\0", "") and not word.nested
 
 
 def _beginning(word: Word) -> tuple[str, Slot | None]:
@@ -237,10 +276,20 @@ def code_refused(program: str, *, is_whole: bool) -> str:
     )
 
 
-def _inserts(words: Sequence[Word]) -> bool:
-    """Return whether `xargs` puts what it reads into the middle of arguments."""
-    texts = [word.text for word in words]
-    return "xargs" in texts and any(t.startswith(("-I", "-i", "-J", "--replace")) for t in texts)
+def _name(word: Word) -> str:
+    """Return the name of a program; that of `$PYTHON` and the like says what it is."""
+    if word.text == "\0" and word.names:
+        return min(word.names).lower().split("_")[0].replace("shell", "sh")
+    return os.path.basename(word.text)
+
+
+def _mark(words: Sequence[Word]) -> str | None:
+    """Return what `xargs` or `find` replaces in arguments by what it reads, if anything."""
+    if "xargs" in map(_name, words):
+        for word, following in itertools.pairwise([*words, Word()]):
+            if (found := re.fullmatch(r"(-\w*?[IiJ]|--replace=?)(.*)", word.text)) is not None:
+                return found[2] or (following.text if found[1][-1] in "IJ" else "{}")
+    return "{}" if any(word.text in _EXECUTES for word in words) else None
 
 
 def _without_reserved(words: Sequence[Word]) -> Sequence[Word]:
@@ -302,9 +351,12 @@ def _programs(words: Sequence[Word]) -> Iterator[int]:
         if not wrapped:
             break
         name, start = os.path.basename(words[wrapped[0]].text), wrapped[0] + 1
-    for at, word in enumerate(words[:-1]):
-        if word.text in ("-exec", "-execdir", "-ok", "-okdir"):
+    texts = [word.text for word in words]
+    for at, text in enumerate(texts[:-1]):
+        if text in _EXECUTES:
             yield at + 1
+    if {"exec", "run"} & {*texts[1:]}:  # of docker, kubectl, uv and others
+        yield from (at for at, word in enumerate(words) if at and takes_code(_name(word)))
 
 
 def _behind(words: Sequence[Word], start: int, operands: int, flags: str) -> Iterator[int]:

@@ -34,7 +34,7 @@ class Reader:
         self.computed: set[str] = set()
         """Variables that the shell computes with, whose values it may take for code."""
         self._at = 0
-        self._documents: list[tuple[Command, Word, bool, slice]] = []
+        self._documents: list[tuple[Command, Word, str, slice]] = []
         self._arithmetic = 0
         self._inside = 0
 
@@ -163,7 +163,7 @@ class Reader:
         word = self._word()
         if operator.lstrip("0123456789") in ("<<", "<<-"):
             place = slice(start, len(self.out))
-            self._documents.append((command, word, operator.endswith("-"), place))
+            self._documents.append((command, word, operator, place))
         else:
             command.targets.append((operator, word))
         return True
@@ -311,10 +311,10 @@ class Reader:
 
     def _here_documents(self) -> None:
         documents, self._documents = self._documents, []
-        for command, end, tabs, place in documents:
+        for command, end, operator, place in documents:
             body = Word()
-            command.targets.append(("<<", body))
-            self._here_document(body, end, tabs)
+            command.targets.append((operator, body))
+            self._here_document(body, end, operator.endswith("-"))
             if body.slots and end.is_quoted:
                 self.out[place] = [end.text, *[""] * (place.stop - place.start - 1)]
 
