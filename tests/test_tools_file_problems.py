@@ -104,10 +104,27 @@ BROKEN = {
     "tools: [{name: t, parameters: [{name: a, type: integer, default: !!int b}]}]":
         "1: 't' needs one of script and http\n1: it can't be read",
     r'tools: [{name: t, script: {shell: ls}, parameters: [{name: a, default: "\ud800"}]}]':
-        r"1: the default '\ud800' is no string",
+        "1: default has half a character in it",
+    "tools: [{name: t, script: {shell: ls}, "
+    r'parameters: [{name: a, type: array, default: ["\ud800"]}]}]':
+        r"1: the default ['\ud800'] is no array",
     "tools: [{name: t, script: {shell: ls}, "
     "parameters: [{name: a, type: array, default: &x [*x]}]}]":
         "1: the default [[...]] is no array",
+    'name: a\ndescription: "\\U00110000"': "2: it is no YAML: there is no character of that number",
+    'name: a\ndescription: "\\UFFFFFFFF"': "2: it is no YAML: there is no character of that number",
+    'name: é\n\ndescription: "\x07"': "3: it is no YAML: special characters are not allowed",
+    "tools:\n- {name: t, http: {url: 'http://a.b', extract_json: 'a[" + "9" * 5_000 + "]'}}":
+        "2: extract_json is",
+    'tools:\n- {name: t, http: {url: "http://a.b/\\ud800"}}': "2: url has half a character in it",
+    'tools:\n- {name: t, script: {shell: "\\0"}}': "2: shell must have no NUL",
+    'tools:\n- {name: t, script: {command: "\\0"}}': "2: command must have no NUL",
+    'tools:\n- {name: t, script: {command: ls, args: ["\\0"]}}': "2: an argument must have no NUL",
+    'tools:\n- {name: t, script: {shell: ls, working_dir: "\\0"}}':
+        "2: working_dir must have no NUL",
+    'tools:\n- {name: t, script: {shell: ls}, environment: {A: "\\0"}}':
+        "2: the variable 'A' must have no NUL",
+    "tools:\n- {name: t, script: {command: '${A:-}'}}": "2: command is empty; name a program",
 }  # fmt: skip
 
 
@@ -115,6 +132,24 @@ BROKEN = {
 def test_each_thing_that_is_wrong_is_said_with_its_line(text: str, tmp_path: Path) -> None:
     """No file raises anything but what its author can act on."""
     assert refused(tmp_path, text).startswith(BROKEN[text])
+
+
+@pytest.mark.parametrize(
+    "http", ["url: 'http://a.b/${K}'", "url: 'http://a.b', headers: {A: '${K}'}"]
+)
+def test_what_can_t_be_sent_of_the_server_s_environment_is_told(http: str, tmp_path: Path) -> None:
+    """A request that no run could make is the file's problem, and no job's."""
+    text = f"tools:\n- {{name: t, http: {{{http}}}}}"
+    said = refused(tmp_path, text, {"K": "\udcff"})
+    assert said == "2: a variable of the server's environment isn't UTF-8"
+
+
+def test_bytes_that_are_no_utf_8_are_told_with_their_line(tmp_path: Path) -> None:
+    """Else it has to be searched for."""
+    path = tmp_path / "gantz.yaml"
+    path.write_bytes("name: é\n".encode() + b"version: \xff\n")
+    with pytest.raises(InvalidToolsFile, match=r"gantz.yaml:2: it is no YAML: invalid start byte"):
+        load_tools(path)
 
 
 def test_a_file_that_can_t_be_read_says_why(tmp_path: Path) -> None:

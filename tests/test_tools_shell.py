@@ -171,6 +171,24 @@ async def test_what_no_variable_can_hold_is_refused_at_submit(value: str, tmp_pa
             await runner.submit("t", {"x": value})
 
 
+@pytest.mark.parametrize(
+    ("script", "type_name", "value"),
+    [
+        ({"shell": """echo '{"a": {{x}}}'"""}, "string", '"' * 100_000),
+        ({"command": "echo", "args": ['{"a": {{x}}}']}, "string", '"' * 100_000),
+        ({"command": "echo", "args": ["{{x}}"]}, "array", ["a" * 150_000]),
+    ],
+)
+async def test_what_gets_too_long_when_it_is_written_is_refused_at_submit(
+    script: dict[str, object], type_name: str, value: object, tmp_path: Path
+) -> None:
+    """What counts is the text that a program would get, or every attempt would fail."""
+    given = tool(script=script, parameters=[{"name": "x", "type": type_name}])
+    async with serving(load(tmp_path, given)) as runner:
+        with pytest.raises(InvalidParams, match="128000 bytes at most"):
+            await runner.submit("t", {"x": value})
+
+
 # Any text at all
 
 

@@ -11,7 +11,7 @@ from ..errors import InvalidOption
 from .http_tools import Request
 from .parameters import REQUIRED, Parameter
 from .substitution import Filled, Template, json_encodings, template_of
-from .yaml_nodes import Source, Text, line_of
+from .yaml_nodes import Source, Text, encodable, line_of
 
 if TYPE_CHECKING:
     import yaml
@@ -22,7 +22,7 @@ _PRINTABLE = "".join(map(chr, range(33, 127)))
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _OURS = {"content-length", "transfer-encoding", "connection", "upgrade", "te", "trailer", "expect",
          "accept-encoding", "keep-alive", "proxy-connection"}  # fmt: skip
-_STEP = re.compile(r"([^.\[\]]*)((?:\[\d+\])*)")
+_STEP = re.compile(r"([^.\[\]]*)((?:\[\d{1,9}\])*)")
 _GRAPHQL = re.compile(r"\s*(\{|query\b|mutation\b|subscription\b|fragment\b)")
 _AUTHORITY = re.compile(r"[a-z]+://[^/?#]*", re.IGNORECASE)
 
@@ -68,12 +68,20 @@ class RequestReader:
             steps=steps,
         )
 
+    def _pieces(self, text: Text) -> list[str | Filled]:
+        """Return a text cut at its placeholders; what the server fills in must be sent as UTF-8."""
+        pieces = self._source.pieces(text, self._params)
+        sent = [encodable(each) if isinstance(each, str) else each for each in pieces]
+        if sent != pieces:
+            self._source.problem(text.line, "a variable of the server's environment isn't UTF-8")
+        return sent
+
     # URL
 
     def _url(self, text: Text) -> tuple[Target, Template] | None:
         source = self._source
         source.placeholders(text, self._params)
-        pieces = source.pieces(Text(text.value.strip(), text.line, text.is_block), self._params)
+        pieces = self._pieces(Text(text.value.strip(), text.line, text.is_block))
         whole = "".join(
             quote(piece, safe=_PRINTABLE) if isinstance(piece, str) else "\0" for piece in pieces
         )
@@ -143,7 +151,7 @@ class RequestReader:
         source.placeholders(text, self._params)
         if name in ("host", "content-type"):
             source.no_placeholders(text, self._params, f"the header {name}")
-        pieces = source.pieces(text, self._params)
+        pieces = self._pieces(text)
         if any(
             isinstance(p, str) and re.search(r"[\x00-\x08\x0a-\x1f\x7f]", p.rstrip())
             for p in pieces
@@ -165,7 +173,7 @@ class RequestReader:
     def _body(self, text: Text, kind: str) -> Template:
         source = self._source
         source.placeholders(text, self._params)
-        pieces = source.pieces(text, self._params)
+        pieces = self._pieces(text)
         if kind in ("", "application/json") or kind.endswith("+json"):
             return self._json(text, pieces)
         if kind != "application/x-www-form-urlencoded" and not kind.startswith("text/plain"):

@@ -42,9 +42,7 @@ class Parameter:
 
     def check(self, value: Any) -> Any:
         """Return a value that can stand where it will; the file's own default can."""
-        if isinstance(value, str) and value != self.default:
-            return self.demands.check(value)
-        return value
+        return value if value == self.default else self.demands.check(value)
 
     @property
     def annotation(self) -> Any:

@@ -50,8 +50,8 @@ class ScriptReader:
         self, entries: "Mapping[str, yaml.Node]", environment: "yaml.Node | None", line: int
     ) -> Script:
         source = self._source
-        shell = source.text(entries.get("shell"), "shell")
-        command = source.text(entries.get("command"), "command")
+        shell = source.argument(entries.get("shell"), "shell")
+        command = source.argument(entries.get("command"), "command")
         own = self._environment(environment)
         stdin = self._stdin(source.text(entries.get("stdin"), "stdin"))
         if (shell is None) == (command is None):
@@ -72,7 +72,7 @@ class ScriptReader:
             variables=frozenset(variables),
             params=tuple(self._params),
             stdin=stdin,
-            cwd=self._cwd(source.text(entries.get("working_dir"), "working_dir")),
+            cwd=self._cwd(source.argument(entries.get("working_dir"), "working_dir")),
         )
 
     @property
@@ -80,8 +80,8 @@ class ScriptReader:
         """The slot of standard input; places are filled by what is read first."""
         return next((place for place in self._places if isinstance(place, Slot)), None)
 
-    def _demand(self, name: str) -> None:
-        self._params[name].demands.no_null = True
+    def _demand(self, filled: Filled) -> None:
+        self._params[filled.name].demands.given_as.add(filled.encoding)
 
     # Shell
 
@@ -91,8 +91,9 @@ class ScriptReader:
         source.placeholders(text, self._params)
         whole = PLACEHOLDER.fullmatch(text.value.strip())
         if whole is not None and self._confirmed and whole[1] in self._params:
-            self._demand(whole[1])
-            return Template((" ", Filled(whole[1]))), set()
+            filled = Filled(whole[1])
+            self._demand(filled)
+            return Template((" ", filled)), set()
         reader = Reader(text.value, self._params)
         fed, has_slots = self._fed, any(n in self._params for n in PLACEHOLDER.findall(text.value))
         if fed is not None or has_slots:
@@ -104,7 +105,7 @@ class ScriptReader:
             check_script(reader, self._types, self._tell, confirmed=self._confirmed, fed=fed)
         for slot in reader.slots:
             self._params[slot.name].demands.no_option |= slot.is_option
-            self._demand(slot.name)
+            self._demand(Filled(slot.name, slot.encoding))
         written = reader.written() if reader.slots else text.value
         line = f" {written}" if written.startswith(("-", "+")) else written
         return Template((line,)), {(slot.name, slot.encoding) for slot in reader.slots}
@@ -127,12 +128,14 @@ class ScriptReader:
         source, fed = self._source, self._fed
         source.no_placeholders(command, self._params, "command")
         texts = [each for item in source.items(node, "args")
-                 if (each := source.text(item, "an argument")) is not None]  # fmt: skip
+                 if (each := source.argument(item, "an argument")) is not None]  # fmt: skip
         words = words_of([text.value for text in texts], self._params)
         for text, word in zip(texts, words, strict=True):
             source.placeholders(text, self._params)
             self._places |= {slot: text.line_at(slot.at) for slot in word.slots}
         program = source.expanded(command)
+        if not program:
+            source.problem(command.line, "command is empty; name a program")
         check_arguments(
             [Word([program]), *words], self._types, self._tell, confirmed=self._confirmed, fed=fed
         )
@@ -156,8 +159,9 @@ class ScriptReader:
 
     def _template(self, text: Text) -> Template:
         template = template_of(self._source.pieces(text, self._params))
-        for name in template.names:
-            self._demand(name)
+        for part in template.parts:
+            if isinstance(part, Filled):
+                self._demand(part)
         return template
 
     # Environment
@@ -165,7 +169,7 @@ class ScriptReader:
     def _environment(self, node: "yaml.Node | None") -> dict[str, Template]:
         found: dict[str, Template] = {}
         for name, each in self._source.mapping(node, None, "environment").items():
-            text = self._source.text(each, f"the variable {name!r}")
+            text = self._source.argument(each, f"the variable {name!r}")
             if not re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII) or name.startswith("GANTZ_"):
                 self._source.problem(line_of(each), f"{name!r} can't name a variable")
             elif text is not None:

@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Container, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 from pydantic_core import to_json
@@ -12,7 +12,7 @@ Encoding: TypeAlias = Literal["text", "json", "value"]
 """As it is; inside of a JSON string; as a JSON value."""
 
 PLACEHOLDER = re.compile(r"\{\{\s*([A-Za-z_][A-Za-z0-9_-]*)\s*\}\}", re.ASCII)
-_LONGEST = 128_000
+LONGEST = 128_000
 """Bytes of an argument or a variable; Linux takes 131,071 (MAX_ARG_STRLEN)."""
 _OPTION = re.compile(r"-\S")
 CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
@@ -71,8 +71,8 @@ def _is_object(text: str) -> bool:
 class Demands:
     """What the places in which a param stands demand of its values."""
 
-    no_null: bool = False
-    """A variable or an argument ends at a NUL."""
+    given_as: set[Encoding] = field(default_factory=set)
+    """How it is written in variables and arguments, which end at a NUL."""
     no_option: bool = False
     """It begins a word that a program could take for an option."""
     no_control: bool = False
@@ -82,14 +82,16 @@ class Demands:
     not_empty: bool = False
     """It is a whole segment of a path."""
 
-    def check(self, value: str) -> str:
+    def check(self, value: Any) -> Any:
         """Return `value`.
 
         Raises:
             ValueError: It can't stand where it would.
         """
-        if self.no_null and not fits(value):
-            raise ValueError(f"must have no NUL, and {_LONGEST} bytes at most")
+        if not all(fits(encoded(value, each)) for each in self.given_as):
+            raise ValueError(f"must have no NUL, and {LONGEST} bytes at most")
+        if not isinstance(value, str):
+            return value
         if self.no_option and _OPTION.match(value):
             raise ValueError("must not begin with `-`, or it would be taken for an option")
         if self.no_control and CONTROL.search(value):
@@ -151,4 +153,4 @@ def split(text: str, names: Container[str]) -> Iterator[tuple[int, str | Filled]
 
 def fits(text: str) -> bool:
     """Return whether a variable or an argument can hold a text."""
-    return "\0" not in text and len(text.encode("utf-8", "replace")) <= _LONGEST
+    return "\0" not in text and len(text.encode("utf-8", "replace")) <= LONGEST

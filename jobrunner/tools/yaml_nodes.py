@@ -13,7 +13,7 @@ except ModuleNotFoundError:  # the extra is not installed
     raise ImportError("a tools file needs an extra: pip install 'agent-jobrunner[yaml]'") from None
 
 from ..errors import InvalidToolsFile
-from .substitution import PLACEHOLDER, Filled, split
+from .substitution import LONGEST, PLACEHOLDER, Filled, fits, split
 
 MAX_FILE = 1_000_000
 """Bytes of a tools file."""
@@ -64,22 +64,32 @@ class Source:
         Raises:
             InvalidToolsFile: It can't be read, or isn't YAML.
         """
+        raw = self._read()
+        try:
+            self._loader = yaml.SafeLoader(raw)
+            return self._loader.get_single_node()
+        except RecursionError:
+            raise self._invalid((1, "it is nested too deeply")) from None
+        except yaml.reader.ReaderError as error:
+            raise self._invalid((_line(raw, error), f"it is no YAML: {error.reason}")) from None
+        except yaml.YAMLError as error:
+            mark = getattr(error, "problem_mark", None)
+            what = getattr(error, "problem", None) or "no YAML"
+            line = 1 if mark is None else mark.line + 1
+            raise self._invalid((line, f"it is no YAML: {what}")) from None
+        except (ValueError, OverflowError):  # of chr(), which yaml calls
+            what = "there is no character of that number"
+            raise self._invalid((self._loader.line + 1, f"it is no YAML: {what}")) from None
+
+    def _read(self) -> bytes:
         try:
             with Path(self.path).open("rb") as file:
                 raw = file.read(MAX_FILE + 1)
-            if len(raw) > MAX_FILE:
-                raise self._invalid((1, f"it is over {MAX_FILE:,} bytes"))
-            self._loader = yaml.SafeLoader(raw)
-            return self._loader.get_single_node()
         except OSError as error:
             raise self._invalid((0, f"{error.strerror}")) from None
-        except RecursionError:
-            raise self._invalid((1, "it is nested too deeply")) from None
-        except yaml.YAMLError as error:
-            mark = getattr(error, "problem_mark", None)
-            what = getattr(error, "problem", None) or getattr(error, "reason", None) or "no YAML"
-            line = 1 if mark is None else mark.line + 1
-            raise self._invalid((line, f"it is no YAML: {what}")) from None
+        if len(raw) > MAX_FILE:
+            raise self._invalid((1, f"it is over {MAX_FILE:,} bytes"))
+        return raw
 
     # Nodes
 
@@ -138,7 +148,17 @@ class Source:
         if not isinstance(node, yaml.ScalarNode):
             self.problem(line_of(node), f"{what} must be a text")
             return None
-        return Text(node.value, line_of(node), is_block=node.style == "|")
+        value = encodable(node.value)
+        if value != node.value:
+            self.problem(line_of(node), f"{what} has half a character in it, which is no text")
+        return Text(value, line_of(node), is_block=node.style == "|")
+
+    def argument(self, node: "yaml.Node | None", what: str) -> Text | None:
+        """Return a text that a program can be given."""
+        text = self.text(node, what)
+        if text is not None and not fits(text.value):
+            self.problem(text.line, f"{what} must have no NUL, and {LONGEST:,} bytes at most")
+        return text
 
     def flag(self, node: "yaml.Node | None", what: str) -> bool:
         """Return true or false; false for nothing."""
@@ -214,9 +234,20 @@ def near(name: str, known: Sequence[str]) -> str:
     return f"there are: {', '.join(known)}" if known else "there are none"
 
 
+def encodable(text: str) -> str:
+    """Return a text without halves of characters, which no encoding has."""
+    return text.encode("utf-8", "replace").decode()
+
+
 def line_of(node: "yaml.Node | None") -> int:
     """Return the line on which a node begins, from 1."""
     return 1 if node is None else node.start_mark.line + 1
+
+
+def _line(raw: bytes, error: "yaml.reader.ReaderError") -> int:
+    """Return the line of what is no character, or none that YAML has: it has no mark."""
+    text = raw.decode("utf-8", "replace") if error.encoding == "unicode" else raw.decode("latin-1")
+    return text.count("\n", 0, error.position) + 1
 
 
 def _is_null(node: "yaml.Node") -> bool:
