@@ -32,10 +32,11 @@ INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "USER
 _EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM}
 """What says nothing against the command: the system has no room for it now."""
 _INTERPRETERS = {
-    r"(ba|da|z|k|fi|c|tc)?sh|python[\d.]*": "c",
-    r"perl|ruby": "eE",
-    r"node": "ep",
-    r"php": "rBRE",
+    r"r?(ba|da|z|k|mk|fi|a|c|tc)?sh|(python|pypy)[\d.]*": "c",
+    r"(perl|ruby)[\d.]*": "eE",
+    r"node(js)?": "ep",
+    r"php[\d.]*": "rBRE",
+    r"bun|lua(jit)?[\d.]*|Rscript": "e",
     r"env": "S",
 }
 """Programs that take code as an argument, and the letters of the options that come before it."""
@@ -127,14 +128,15 @@ def _code(program: str, arguments: Sequence[str]) -> Iterator[str]:
     if letters is None:
         return
     announces = re.compile(rf"-[A-Za-z0-9]*[{letters}]|--(eval|print|command)")
-    announced = False
+    announced, before = False, ""
     for argument in arguments:
-        if program.startswith("python") and argument.startswith("-m"):
+        if program.startswith(("python", "pypy")) and argument.startswith("-m"):
             return  # the rest belongs to the module
         announced = announced or announces.match(argument) is not None
         if announced:
             yield argument
-            announced = argument.startswith("-")
+            announced = argument.startswith("-") or re.match(r"-\w*[oO]\Z", before) is not None
+        before = argument
 
 
 def _shell_line(command: str | Sequence[str]) -> list[str]:

@@ -101,6 +101,16 @@ async def test_p7_a_value_read_by_a_shell_stays_a_value(payload: str, tmp_path: 
         "nice -n 5 sh -c 'echo {{x}}'",
         "timeout 5 bash -c 'echo {{x}}'",
         "busybox sh -c 'echo {{x}}'",
+        "ash -c 'echo {{x}}'",
+        "bash -c -o pipefail 'echo {{x}}'",
+        "bash -co pipefail 'echo {{x}}'",
+        "pypy3 -c 'print({{x}})'",
+        "nodejs -e 'f({{x}})'",
+        "bun -e 'f({{x}})'",
+        "perl5.36 -ne 'print {{x}}' file",
+        "php8.3 -r 'echo {{x}};'",
+        "lua -e 'print({{x}})'",
+        "Rscript -e 'print({{x}})'",
     ],
 )
 def test_p7_a_slot_in_code_is_refused(template: str) -> None:
@@ -120,6 +130,7 @@ def test_p7_a_slot_in_code_is_refused(template: str) -> None:
         "env NAME={{x}} make",
         "perl -ne 'print' {{x}}",
         "gcc -c {{x}}",
+        "bash -o pipefail -c 'echo \"$1\"' sh {{x}}",
     ],
 )
 def test_p7_a_slot_that_is_an_argument_of_a_program_is_allowed(template: str) -> None:
