@@ -6,6 +6,8 @@ backoff, delays, retention, rate limits, schedules of webhooks and timestamps al
     coroutines, timers          as ever
     threads that end            time stands still while one works: `def` handlers, `to_thread`
     threads that go on          `VirtualTimeError` names one, after `PATIENCE` seconds of real time
+    threads at work before      aren't looked at; what is given to a pool of them is waited for
+    `time.time`, `monotonic`    stay real: ask the loop, or `unix_now`
     sockets, subprocesses       `VirtualTimeError`, at the call and at the end of the test
 
 So a test in virtual time may use handlers of every kind but commands and `engine="process"`, and
@@ -26,13 +28,16 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable
+from concurrent.futures import Executor
+from concurrent.futures.thread import _threads_queues
 from random import Random
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar, TypeVarTuple
 
 from ..sight import uncollected
 from ..watchdog import THREAD as WATCHDOG
 
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 P = ParamSpec("P")
 
 EPOCH = 1_700_000_000.0
@@ -40,8 +45,10 @@ EPOCH = 1_700_000_000.0
 PATIENCE = 5.0
 """Real seconds for which time stands still for threads."""
 _IN_QUEUES = ("queue.py", "threading.py", "_queue.py")
-_WORKERS = ("concurrent/futures/thread.py:_worker", "anyio/_backends/_asyncio.py:run")
-"""Where threads of pools wait for work, past the frames of queues."""
+_WORKER = "concurrent/futures/thread.py:_worker"
+"""Where threads of executors wait for work, past the frames of queues."""
+_ANYIO = "anyio._backends._asyncio"
+"""Where the class of anyio's threads stands; each has a queue of its own."""
 
 
 class VirtualTimeError(Exception):
@@ -86,7 +93,8 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self._now = 0.0
         self._selector = _Jumps(self)
         self._random = None if seed is None else Random(seed)
-        self._before = set(threading.enumerate())
+        self._before = set(busy(threading.enumerate()))
+        self._given: set[asyncio.Future[Any]] = set()
         self._woken = threading.Event()
         self._misuse: VirtualTimeError | None = None
         self.steps = 0
@@ -111,7 +119,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
             Deadlock: Nothing can ever happen.
             VirtualTimeError: A thread goes on.
         """
-        if not self._before.issuperset(threading.enumerate()) and self._working():
+        if self._given or self._working():
             self._wait_for_threads()
         elif self._ready:
             return  # a thread has said something, and ended before it was looked at
@@ -124,19 +132,34 @@ class VirtualLoop(asyncio.BaseEventLoop):
         """Let real time pass until a thread says something, or none works any more."""
         ends = time.monotonic() + PATIENCE
         while not self._ready:
-            if not (working := self._working()):
+            working = self._working()
+            if not (self._given or working):
                 return
             if time.monotonic() >= ends:
-                self._before.update(working)  # or closing the loop would wait for them again
-                raise self._note(
-                    f"thread {working[0].name!r} still works after {PATIENCE:g} s of real time, "
-                    "for which virtual time stood still: have it end, or run the test in real time"
-                )
+                raise self._give_up(working)
             self._woken.wait(0.001)  # a thread that just ends wakes nobody
             self._woken.clear()
 
     def _working(self) -> list[threading.Thread]:
         return busy(each for each in threading.enumerate() if each not in self._before)
+
+    def _give_up(self, working: list[threading.Thread]) -> VirtualTimeError:
+        self._before.update(working)  # or closing the loop would wait for them again
+        self._given.clear()
+        name = f"thread {working[0].name!r}" if working else "an executor"
+        return self._note(
+            f"{name} still works after {PATIENCE:g} s of real time, for which virtual time stood "
+            "still: have it end, or run the test in real time"
+        )
+
+    def run_in_executor(
+        self, executor: Executor | None, func: Callable[[*Ts], T], *args: *Ts
+    ) -> "asyncio.Future[T]":
+        """Call in another thread, or wherever the executor does; time stands still for it."""
+        future = super().run_in_executor(executor, func, *args)
+        self._given.add(future)
+        future.add_done_callback(self._given.discard)
+        return future
 
     def refuse(self, what: str) -> VirtualTimeError:
         """Note, and return, the error for something that isn't there in virtual time."""
@@ -188,13 +211,21 @@ def busy(threads: Iterable[threading.Thread]) -> list[threading.Thread]:
 
 
 def _idle(thread: threading.Thread) -> bool:
+    if type(thread).__module__ == _ANYIO:
+        worker: Any = thread
+        return not worker.queue.unfinished_tasks
+    queue = _threads_queues.get(thread)
+    return queue is not None and queue.empty() and _waits(thread)
+
+
+def _waits(thread: threading.Thread) -> bool:
     with uncollected():
         frame = None if thread.ident is None else sys._current_frames().get(thread.ident)
         while frame is not None and frame.f_code.co_filename.endswith(_IN_QUEUES):
             frame = frame.f_back
     if frame is None:
         return False
-    return f"{frame.f_code.co_filename}:{frame.f_code.co_name}".endswith(_WORKERS)
+    return f"{frame.f_code.co_filename}:{frame.f_code.co_name}".endswith(_WORKER)
 
 
 def unix_now() -> float:

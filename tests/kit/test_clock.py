@@ -5,9 +5,10 @@ import subprocess
 import sys
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from typing import Any
 
+import anyio.to_thread
 import pytest
 
 from jobrunner import JobRunner
@@ -65,6 +66,72 @@ async def test_time_passes_while_a_pool_s_threads_wait_for_work() -> None:
         assert await asyncio.to_thread(str, 2) == "2"
         await asyncio.sleep(10.0)
     assert loop.time() == 10.0
+
+
+async def _to_thread() -> None:
+    await asyncio.to_thread(_work)
+
+
+async def _anyio() -> None:
+    await anyio.to_thread.run_sync(_work)
+
+
+async def _given(pool: ThreadPoolExecutor) -> None:
+    await asyncio.get_running_loop().run_in_executor(pool, _work)
+
+
+async def _submitted(pool: ThreadPoolExecutor) -> None:
+    await asyncio.wrap_future(pool.submit(_work))
+
+
+def _work() -> None:
+    sum(range(20_000))
+
+
+@pytest.mark.parametrize("call", [_to_thread, _anyio, _given, _submitted])
+def test_time_stands_still_while_a_pool_s_thread_works_again(call: Any) -> None:
+    """A thread that has just been given work looks for a moment as if it waited for some."""
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(_work).result()  # its thread was there before the loop
+        given = [pool] if call in (_given, _submitted) else []
+
+        async def main() -> float:
+            for _ in range(20):
+                async with asyncio.timeout(3_600.0):
+                    await call(*given)
+            return asyncio.get_running_loop().time()
+
+        assert simulate(main) == 0.0
+
+
+@virtual_time
+async def test_calls_that_a_pool_drops_hold_no_clock() -> None:
+    """Nobody will ever carry them out."""
+    loop, go = asyncio.get_running_loop(), threading.Event()
+    with ThreadPoolExecutor(1) as pool:
+        first, second, third = (loop.run_in_executor(pool, go.wait) for _ in range(3))
+        second.cancel()
+        await asyncio.sleep(0)
+        pool.shutdown(wait=False, cancel_futures=True)
+        go.set()
+        assert await first
+        await asyncio.sleep(10.0)
+    assert (second.cancelled(), third.cancelled(), loop.time()) == (True, True, 10.0)
+
+
+def test_an_executor_that_never_answers_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may have no thread that could be named, and would be waited for in vain."""
+    monkeypatch.setattr("jobrunner.testing.clock.PATIENCE", 0.02)
+
+    class Silent(Executor):
+        def submit(self, function: Any, /, *args: Any, **options: Any) -> Future[Any]:
+            return Future()
+
+    async def main() -> None:
+        await asyncio.get_running_loop().run_in_executor(Silent(), _work)
+
+    with pytest.raises(VirtualTimeError, match=r"an executor still works after 0.02 s"):
+        simulate(main)
 
 
 def test_a_thread_that_goes_on_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
