@@ -25,8 +25,10 @@ before anything measures coverage.
 """
 
 import asyncio
+import functools
 import inspect
 import random
+import unittest
 import zlib
 from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
@@ -116,35 +118,71 @@ def pytest_asyncio_loop_factories(
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
     """Put around the test what it wants of the kit."""
-    if not isinstance(item, pytest.Function) or not inspect.iscoroutinefunction(item.obj):
+    if not isinstance(item, pytest.Function):
         return (yield)
-    test = item.obj
+    holder, name = _place(item)
+    test = getattr(holder, name)
+    kit = item.stash.get(_KIT, None)
+    if _is_unittest(item) or not inspect.iscoroutinefunction(test):
+        return (yield from _as_it_is(item, test, kit))
     try:
-        if (kit := item.stash.get(_KIT, None)) is not None:
-            item.obj = kit.around(item.obj)
-        if _is_virtual(item):
-            from .testing.kit import in_virtual_time
-
-            backend = item.funcargs.get("anyio_backend")
-            if backend == "asyncio":
-                item.funcargs["anyio_backend"] = ("asyncio", {"loop_factory": _new_loop(item)})
-            item.obj = in_virtual_time(item.obj)
+        setattr(holder, name, _around(item, test, kit))
         return (yield)
     finally:
-        item.obj = test  # it may be run again, by plugins that do so
+        setattr(holder, name, test)  # it may be run again, by plugins that do so
 
 
-def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
-    """Run a test that nobody else would, if it is the kit's."""
+def _place(item: pytest.Function) -> tuple[Any, str]:
+    """Return where the test stands: Hypothesis runs the one that it keeps."""
+    hypothesis = getattr(item.obj, "hypothesis", None)
+    return (item, "obj") if hypothesis is None else (hypothesis, "inner_test")
+
+
+def _is_unittest(item: pytest.Function) -> bool:
+    return item.cls is not None and issubclass(item.cls, unittest.TestCase)
+
+
+def _as_it_is(item: pytest.Function, test: Any, kit: "Kit | None") -> Generator[None, Any, Any]:
+    """Let a test run that nothing can be put around."""
+    if _is_virtual(item) and inspect.iscoroutinefunction(test):
+        pytest.fail(
+            "unittest runs its tests by itself, in real time: in place of the marker, use the "
+            "decorator jobrunner.testing.virtual_time",
+            pytrace=False,
+        )
+    result = yield
+    if kit is not None:
+        kit.check()
+    return result
+
+
+def _around(item: pytest.Function, test: Any, kit: "Kit | None") -> Any:
+    if kit is not None:
+        test = kit.around(test)
+    if not _is_virtual(item):
+        return test
+    from .testing.kit import in_virtual_time
+
+    if item.funcargs.get("anyio_backend") == "asyncio":
+        item.funcargs["anyio_backend"] = ("asyncio", {"loop_factory": _new_loop(item)})
+    return in_virtual_time(test)
+
+
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> None:
+    """Have pytest run a test that nobody else would, if it is the kit's."""
+    holder, name = _place(pyfuncitem)
+    test = getattr(holder, name)
     ours = _is_virtual(pyfuncitem) or _KIT in pyfuncitem.stash
-    if not ours or not inspect.iscoroutinefunction(pyfuncitem.obj):
-        return None
+    if not ours or not inspect.iscoroutinefunction(test):
+        return
     factory = _new_loop(pyfuncitem) if _is_virtual(pyfuncitem) else None
-    wanted = pyfuncitem._fixtureinfo.argnames
-    given = {name: pyfuncitem.funcargs[name] for name in wanted}
-    with asyncio.Runner(loop_factory=factory) as runner:
-        runner.run(pyfuncitem.obj(**given))
-    return True
+
+    @functools.wraps(test)
+    def run(*args: Any, **kwargs: Any) -> None:
+        with asyncio.Runner(loop_factory=factory) as runner:
+            runner.run(test(*args, **kwargs))
+
+    setattr(holder, name, run)  # `pytest_runtest_call` puts it back
 
 
 @pytest.hookimpl(wrapper=True)

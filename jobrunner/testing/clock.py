@@ -174,13 +174,14 @@ class VirtualLoop(asyncio.BaseEventLoop):
         return error
 
     def check(self) -> None:
-        """Raise again what couldn't be done, if there was anything.
+        """Raise again what couldn't be done since the last check, if there was anything.
 
         Raises:
             VirtualTimeError: The first such thing.
         """
-        if self._misuse is not None:
-            raise self._misuse
+        misuse, self._misuse = self._misuse, None
+        if misuse is not None:
+            raise misuse
 
     def _run_once(self) -> None:
         self.steps += 1

@@ -51,18 +51,26 @@ class Kit:
         """
         before = Before()
         async with AsyncExitStack() as stack:
+            stack.callback(self.runner.unseen.clear)  # it may run again, in another example
             await self._start(stack)
             yield
             jobs = list(self.runner.left())
             if jobs:
                 await self.runner.stop(timeout=0.0)
-        if left := [*jobs, *await before.left()]:
-            raise LeftBehind("the test has left something behind:\n  " + "\n  ".join(left))
+        _check([*jobs, *await before.left()])
+
+    def check(self) -> None:
+        """Look at what is left by a test that has used the runner in a loop of its own.
+
+        Raises:
+            LeftBehind: A job goes on, or has failed and nobody looked; names it.
+        """
+        _check(list(self.runner.left()))
 
     async def _start(self, stack: AsyncExitStack) -> None:
         if self.server is not None:
             await stack.enter_async_context(serving_by(self.server))
-        elif self.runner.stats().state == "new":
+        elif self.runner.stats().state != "running":
             await stack.enter_async_context(self.runner)
         else:  # a fixture has used it already
             stack.push_async_exit(self.runner)
@@ -78,6 +86,11 @@ class Kit:
                 await test(*args, **kwargs)
 
         return run
+
+
+def _check(left: list[str]) -> None:
+    if left:
+        raise LeftBehind("the test has left something behind:\n  " + "\n  ".join(left))
 
 
 def running_loop() -> VirtualLoop:

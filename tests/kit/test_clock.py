@@ -193,6 +193,16 @@ def test_what_virtual_time_has_not_is_an_error(call: Any, what: str, caught: boo
         simulate(main)
 
 
+def test_what_could_not_be_done_is_raised_once() -> None:
+    """A loop may run several examples of a test, and only one of them did it."""
+    loop = VirtualLoop()
+    loop.refuse("sockets")
+    with pytest.raises(VirtualTimeError):
+        loop.check()
+    loop.check()
+    loop.close()
+
+
 def test_a_command_is_an_error_in_virtual_time() -> None:
     """Its process would be real, and the limits around it not."""
     runner = JobRunner(now=unix_now)

@@ -188,6 +188,102 @@ def test_what_a_test_leaves_behind_is_named(
         os.waitpid(int(pid), 0)  # it is ours: the run was in this process
 
 
+GIVEN = """
+from hypothesis import HealthCheck, Phase, given, settings, strategies
+
+few = settings(
+    max_examples=3, database=None, deadline=None, phases=[Phase.generate],
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+app = JobRunner()
+
+@app.job
+async def nap(n: int) -> int:
+    await asyncio.sleep(60.0)
+    return n
+
+@app.job
+async def broken() -> None:
+    raise ValueError("no bees")
+
+@pytest.fixture
+def runner_under_test():
+    return app
+
+async def leave(job_runner):
+    await job_runner.submit("broken")
+    await asyncio.sleep(0.01)
+
+"""
+EXAMPLES = f"""
+{GIVEN}
+
+@pytest.mark.virtual_time
+@few
+@given(n=strategies.integers(0, 9))
+async def test_virtual(job_runner, n):
+    job = await job_runner.submit(nap, {{"n": n}})
+    assert await job.result() == n
+
+@pytest.mark.virtual_time
+@few
+@given(n=strategies.integers(0, 9))
+async def test_misuse(n):
+    with pytest.raises(VirtualTimeError):
+        await asyncio.open_connection("127.0.0.1", 1)
+"""
+
+
+@pytest.mark.parametrize(
+    ("mode", "head"),
+    [(["--asyncio-mode=auto"], ""), (["-p", "no:asyncio"], ""), (["-p", "no:asyncio"], ANYIO)],
+    ids=["asyncio", "none", "anyio"],
+)
+def test_each_of_hypothesis_examples_has_the_kit(run: Run, mode: list[str], head: str) -> None:
+    """They would take their time for real, and nobody would see what they do."""
+    done = run(head + EXAMPLES, *mode)
+    done.assert_outcomes(passed=1, failed=1)
+    done.stdout.fnmatch_lines(["*there are no sockets in virtual time*"])
+
+
+@pytest.mark.parametrize(
+    "test",
+    [
+        "@few\n@given(n=strategies.integers())\nasync def test(job_runner, n):\n"
+        "    await leave(job_runner)",
+        "@virtual_time\nasync def test(job_runner):\n    await leave(job_runner)",
+        "def test(job_runner):\n    asyncio.run(leave(job_runner))",
+    ],
+    ids=["hypothesis", "decorator", "no loop"],
+)
+def test_what_is_left_is_named_whoever_calls_the_test(run: Run, test: str) -> None:
+    """A failure that nobody has looked at isn't less of one in a loop of the test's own."""
+    done = run(GIVEN + test, "--asyncio-mode=auto", "-W", "ignore")
+    done.assert_outcomes(failed=1)
+    done.stdout.fnmatch_lines(["*job job_* (broken) failed, and nobody looked: *no bees"])
+
+
+UNITTEST = """
+import unittest
+
+class Test(unittest.IsolatedAsyncioTestCase):
+    @pytest.mark.virtual_time
+    async def test_marked(self):
+        await asyncio.sleep(3_600.0)
+
+    @virtual_time
+    async def test_decorated(self):
+        await asyncio.sleep(3_600.0)
+"""
+
+
+def test_unittest_s_tests_are_told_the_way_to_virtual_time(run: Run) -> None:
+    """It calls its methods by itself, so that the marker would do nothing."""
+    done = run(UNITTEST, "--asyncio-mode=auto")
+    done.assert_outcomes(passed=1, failed=1)
+    done.stdout.fnmatch_lines(["*use the decorator jobrunner.testing.virtual_time*"])
+
+
 def test_a_test_that_fails_is_not_told_what_it_left(run: Run) -> None:
     """Its own failure is what matters."""
     done = run(
