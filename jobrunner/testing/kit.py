@@ -73,9 +73,18 @@ class Kit:
         elif self.runner.stats().state != "running":
             await stack.enter_async_context(self.runner)
         else:  # a fixture has used it already
+            self._check_loop()
             stack.push_async_exit(self.runner)
         if self.client is not None:
             await stack.enter_async_context(self.client)
+
+    def _check_loop(self) -> None:
+        if self.runner._loop is not asyncio.get_running_loop():
+            raise InvalidOption(
+                "a fixture has started job_runner in another event loop than the test's: with "
+                "pytest-asyncio in strict mode mark the test with pytest.mark.asyncio; with "
+                "another scope of loops, give the fixture and the test the same one"
+            )
 
     def around(self, test: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
         """Return the test with the kit around it."""

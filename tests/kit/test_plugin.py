@@ -124,6 +124,14 @@ def test_a_loop_that_is_not_virtual_says_what_it_needs(run: Run) -> None:
     done.stdout.fnmatch_lines(["*have the fixture anyio_backend return *loop_factory*"])
 
 
+def test_a_fixture_in_another_loop_says_what_is_missing(run: Run) -> None:
+    """A runner's own text would speak of threads, of which there are none."""
+    tests = ASYNC_FIXTURE.replace("@pytest.fixture", "@pytest_asyncio.fixture")
+    done = run("import pytest_asyncio\n" + tests, "--asyncio-mode=strict", "-W", "ignore")
+    done.assert_outcomes(failed=1)
+    done.stdout.fnmatch_lines(["*mark the test with pytest.mark.asyncio*"])
+
+
 def test_a_server_in_virtual_time_says_what_is_wrong(run: Run) -> None:
     """It would need sockets."""
     done = run("async def test(virtual_time, job_client): ...", "--asyncio-mode=auto")
