@@ -243,6 +243,12 @@ def job_runner(
         if fixture in request.fixturenames:
             options[name] = request.getfixturevalue(fixture)
     for marker in reversed(list(request.node.iter_markers("job_runner"))):
+        if marker.args:
+            pytest.fail(
+                f"the marker job_runner takes its options by their names, as mode='inline': not "
+                f"{marker.args[0]!r}",
+                pytrace=False,
+            )
         options.update(marker.kwargs)
     runner = DrivenRunner(options.pop("like", runner_under_test), **options)
     request.node.stash[_KIT] = Kit(runner)

@@ -352,6 +352,13 @@ def test_a_test_has_the_twin_of_the_app_s_runner(run: Run) -> None:
     run(OWN, "--asyncio-mode=auto").assert_outcomes(passed=1)
 
 
+def test_an_option_without_its_name_is_refused(run: Run) -> None:
+    """The runner would be as if nobody had asked for anything."""
+    done = run("@pytest.mark.job_runner('inline')\ndef test(job_runner): ...")
+    done.assert_outcomes(errors=1)
+    done.stdout.fnmatch_lines(["*takes its options by their names, as mode='inline': not 'inline'"])
+
+
 RECORDED = """
 import pathlib
 
