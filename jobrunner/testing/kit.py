@@ -29,9 +29,11 @@ class Kit:
         self.runner = runner
         self.server: Server | None = None
         self.client: JobClient | None = None
+        self._stack = AsyncExitStack()
+        self._begun = False
 
     def serve(self) -> Server:
-        """Bind a server to a free port; it serves once the test begins."""
+        """Bind a server to a free port; it serves once the test begins, or its client is used."""
         if self.server is None:
             self.server = Server(self.runner, port=0)
         return self.server
@@ -40,6 +42,7 @@ class Kit:
         """Return a client of the server."""
         if self.client is None:
             self.client = JobClient(self.serve().login_url)
+            self.client._http._client.event_hooks["request"].append(self._begin)
         return self.client
 
     @asynccontextmanager
@@ -50,9 +53,8 @@ class Kit:
             LeftBehind: The block went well, and something of it goes on; names it.
         """
         before = Before()
-        async with AsyncExitStack() as stack:
-            stack.callback(self.runner.unseen.clear)  # it may run again, in another example
-            await self._start(stack)
+        async with self._stack:
+            await self._begin()
             yield
             jobs = list(self.runner.left())
             if jobs:
@@ -66,6 +68,17 @@ class Kit:
             LeftBehind: A job goes on, or has failed and nobody looked; names it.
         """
         _check(list(self.runner.left()))
+
+    async def _begin(self, request: object = None) -> None:
+        """Start all, unless a fixture has made a request before."""
+        if not self._begun:
+            self._begun = True
+            self._stack.callback(self._forget)
+            await self._start(self._stack)
+
+    def _forget(self) -> None:
+        self.runner.unseen.clear()  # it may run again, in another example
+        self._begun = False
 
     async def _start(self, stack: AsyncExitStack) -> None:
         if self.server is not None:

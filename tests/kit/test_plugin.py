@@ -75,6 +75,18 @@ async def submitted(job_runner):
 async def test_fixture(submitted, job_runner):
     await assert_status(submitted, "completed")
 """
+CLIENT_FIXTURE = """
+@pytest.fixture
+async def added(job_runner, job_client):
+    @job_runner.job
+    async def add(a: int) -> int:
+        return a + 1
+
+    return await job_client.submit("add", {"a": 1})
+
+async def test_fixture(added):
+    assert await added.result() == 2
+"""
 ANYIO = """
 pytestmark = pytest.mark.anyio
 
@@ -115,6 +127,11 @@ def test_asynchronous_fixtures_have_the_runner_and_its_time(
     if head:
         head = head.replace('"asyncio"', '("asyncio", {"loop_factory": VirtualLoop})')
     run(head + ASYNC_FIXTURE, *mode).assert_outcomes(passed=1)
+
+
+def test_asynchronous_fixtures_have_the_client(run: Run) -> None:
+    """It would ask a server that doesn't serve yet, for as long as it tries again."""
+    run(CLIENT_FIXTURE, "--asyncio-mode=auto").assert_outcomes(passed=1)
 
 
 def test_a_loop_that_is_not_virtual_says_what_it_needs(run: Run) -> None:
