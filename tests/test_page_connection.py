@@ -9,11 +9,23 @@ from starlette.routing import Mount
 from jobrunner import JobContext, JobRunner, Limits
 from jobrunner.server import serving
 from jobrunner.web import create_app
-from tests.paged import BROWSER, browsing, line_to, open_tab, paged
+from tests.paged import BROWSER, browsing, line_to, open_tab, paged, until
 from tests.serving import Gates, listening
 
 pytestmark = BROWSER
 ROWS = ".rows .row:not([hidden])"
+HIDE = """(hidden) => {
+  Object.defineProperty(document, "hidden", {value: hidden, configurable: true});
+  document.dispatchEvent(new Event("visibilitychange"));
+}"""
+WATCH_STREAMS = """
+window.streams = [];
+window.EventSource = class extends EventSource {
+  constructor(url) { super(url); window.streams.push(this); }
+};
+"""
+STREAMS = """() => window.streams.filter(({readyState}) => readyState !== EventSource.CLOSED)
+  .map(({url}) => url.replace(/.*[/]|[?].*/g, ""))"""
 
 
 def make_runner(**limits: int) -> tuple[JobRunner, Gates]:
@@ -169,10 +181,7 @@ async def test_a_tab_that_is_opened_in_the_background_waits_until_it_is_seen() -
         tab = await open_tab(context, server.url, server.token, f"jobs/{job.id}")
         await tab.see("talk", ".jobhead")
         assert [url for url in tab.asked if "/stream" in url or "/events" in url] == []
-        await tab.page.evaluate("""() => {
-          Object.defineProperty(document, "hidden", {value: false});
-          document.dispatchEvent(new Event("visibilitychange"));
-        }""")
+        await tab.page.evaluate(HIDE, False)
         await tab.see("x begins", ".lines")
         await tab.see("live", "#connection")
 
@@ -230,18 +239,54 @@ async def test_a_page_in_the_background_lets_its_connections_go() -> None:
     async with paged(runner) as tab:
         await tab.page.clock.install()
         await tab.see("live", "#connection")
-        hide = """(hidden) => {
-          Object.defineProperty(document, "hidden", {value: hidden, configurable: true});
-          document.dispatchEvent(new Event("visibilitychange"));
-        }"""
-        await tab.page.evaluate(hide, True)
+        await tab.page.evaluate(HIDE, True)
         await tab.page.clock.run_for(16_000)
         asked = len([url for url in tab.asked if "/events" in url])
         await runner.submit("talk", {"name": "meanwhile"})
         assert await tab.page.locator(ROWS).count() == 0
-        await tab.page.evaluate(hide, False)
+        await tab.page.evaluate(HIDE, False)
         await tab.page.clock.run_for(1_000)
         await tab.see("name=meanwhile", ROWS)
         streams = [url for url in tab.asked if "/events" in url]
         assert len(streams) == asked + 1
         assert re.search(r"\?after=\d+$", streams[-1])
+
+
+async def test_a_page_in_the_background_leaves_a_network_that_returns_to_others() -> None:
+    """Each laptop that wakes up would give all connections to tabs that nobody sees."""
+    runner, _ = make_runner()
+    async with serving(runner) as server, browsing() as context:
+        await context.add_init_script(WATCH_STREAMS)
+        tab = await open_tab(context, server.url, server.token)
+        await tab.see("live", "#connection")
+        await tab.page.evaluate(HIDE, True)
+        await tab.page.evaluate("() => dispatchEvent(new Event('online'))")
+        assert await tab.page.evaluate(STREAMS) == []
+        await runner.submit("talk", {"name": "meanwhile"})
+        await tab.page.evaluate(HIDE, False)
+        await tab.see("name=meanwhile", ROWS)
+        assert await tab.page.evaluate(STREAMS) == ["events"]
+
+
+async def test_a_page_in_the_background_does_not_come_again_when_it_was_refused() -> None:
+    """It may ask why; a stream waits until somebody looks."""
+    runner, _ = make_runner()
+    async with serving(runner) as server, line_to(server) as line, browsing() as context:
+        await context.add_init_script(WATCH_STREAMS)
+        job = await runner.submit("talk", {"name": "x"})
+        tab = await open_tab(context, line.url, server.token, f"jobs/{job.id}")
+        await tab.see("x begins", ".lines")
+        await tab.page.clock.install()
+        refused = re.compile(r"/(events|stream)(\?|$)")
+        await tab.page.route(refused, lambda route: route.fulfill(status=502))
+        line.cut()
+        await until(tab.page, STREAMS, lambda streams: streams == [])
+        await tab.page.unroute(refused)
+        await tab.page.evaluate(HIDE, True)
+        async with tab.page.expect_response("**/stats"):
+            await tab.page.clock.run_for(5_000)
+        await tab.page.evaluate("() => fetch('stats').then((answer) => answer.text())")
+        assert await tab.page.evaluate(STREAMS) == []
+        await tab.page.evaluate(HIDE, False)
+        await tab.see("live", "#connection")
+        await until(tab.page, STREAMS, lambda streams: sorted(streams) == ["events", "stream"])

@@ -28,8 +28,10 @@ export class Feed {
     document.addEventListener("visibilitychange", () => this.seen());
   }
 
+  /** Open a stream, unless nobody sees the page: a browser has six for all its pages. */
   open() {
-    this.source?.close();
+    this.letGo();
+    if (document.hidden) return;
     const query = this.last === null ? "" : `?after=${this.last}`;
     const source = new EventSource(`${base}events${query}`);
     this.source = source;
@@ -100,8 +102,7 @@ export class Feed {
   answered(status) {
     if (status === 401) {
       this.become("denied");
-      this.source?.close();
-      this.source = null;
+      this.letGo();
       clearTimeout(this.timer);
     } else if (status === 0) {
       this.become("lost");
@@ -112,14 +113,16 @@ export class Feed {
     }
   }
 
-  /** A page in the background lets its connection go: a browser has six for all its pages. */
+  letGo() {
+    this.source?.close();
+    this.source = null;
+  }
+
+  /** A page in the background lets its connection go. */
   seen() {
     clearTimeout(this.rest);
     if (document.hidden) {
-      this.rest = setTimeout(() => {
-        this.source?.close();
-        this.source = null;
-      }, HIDDEN);
+      this.rest = setTimeout(() => this.letGo(), HIDDEN);
     } else if (this.last === null) {
       this.open();
     } else if (this.source === null && this.state !== "denied") {

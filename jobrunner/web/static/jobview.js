@@ -32,7 +32,7 @@ export class JobView {
     this.unwatch = this.app.jobs.watch(() => this.children.draw());
     await this.load();
     if (this.job !== null && !this.left) {
-      if (!document.hidden) this.listen();
+      this.listen();
       this.children.load();
     }
     return this.element;
@@ -157,6 +157,7 @@ export class JobView {
   }
 
   listen() {
+    if (document.hidden) return; // look() comes back to it
     const after = this.seq ? `?after=${this.seq}` : "";
     const source = new EventSource(`${base}jobs/${encodeURIComponent(this.id)}/stream${after}`);
     this.source = source;

@@ -46,7 +46,7 @@ class App {
     addEventListener("hashchange", () => this.route());
     document.getElementById("skip").addEventListener("click", () => this.main.focus());
     this.route();
-    if (!document.hidden) this.feed.open();
+    this.feed.open();
   }
 
   returned() {
