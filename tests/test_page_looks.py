@@ -147,6 +147,20 @@ async def test_letters_in_a_field_are_letters() -> None:
         assert "new" not in tab.page.url
 
 
+async def test_a_batch_s_jobs_are_searched_without_leaving_the_field() -> None:
+    """The second letter would be a shortcut, and open the form for a new job."""
+    runner, _ = make_runner()
+    async with paged(runner) as tab:
+        batch = await runner.submit_batch("done", [{"n": n} for n in (7, 11, 110)])
+        await settled(tab, f"batches/{batch.id}")
+        head = await tab.page.locator(".batchhead").element_handle()
+        await tab.press("/")
+        await tab.page.keyboard.type("n=11")
+        await tab.see("2 of 3 jobs", ".count")
+        assert await tab.page.get_by_role("searchbox").input_value() == "n=11"
+        assert await head.is_visible()
+
+
 async def test_focus_is_seen_and_goes_where_the_view_goes() -> None:
     """A screen reader begins to read where the focus is."""
     runner, _ = make_runner()

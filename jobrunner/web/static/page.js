@@ -83,9 +83,9 @@ class App {
   async route() {
     const [path, query] = location.hash.replace(/^#\/?/, "").split("?");
     const [name, id = ""] = path.split("/").map(unescaped);
-    const same = this.view === this.list && this.list.element.isConnected && !this.head &&
-      name === "";
-    this.leave();
+    const same = path === this.path && this.view === this.list && this.list.element.isConnected;
+    this.path = path;
+    this.leave(same);
     this.turn += 1;
     const { turn } = this;
     const element = await this.enter(name, id, new URLSearchParams(query));
@@ -102,9 +102,11 @@ class App {
     if (!same) this.focus();
   }
 
-  leave() {
+  /** Leave what is shown; a batch's head stays while only what its jobs are narrowed by changes. */
+  leave(same) {
     if (this.view === this.list && !this.head) this.scroll = this.list.grid.top;
     this.view.leave();
+    if (same) return;
     this.head?.leave();
     this.head = undefined;
   }
@@ -113,7 +115,7 @@ class App {
     if (name === "jobs" && id) return (this.view = new JobView(this)).enter(id);
     if (name === "batches" && id) {
       this.view = this.list;
-      this.head = new BatchHead(this, id);
+      this.head ??= new BatchHead(this, id);
       return this.list.enter(query, { place: `batches/${encodeURIComponent(id)}`,
         head: this.head.element, fixed: { batch: id } });
     }
