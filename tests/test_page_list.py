@@ -34,6 +34,10 @@ def make_runner() -> tuple[JobRunner, Gates]:
     async def echo(value: int) -> int:
         return value
 
+    @runner.job
+    async def tick() -> None:
+        await gates["tick"].wait()
+
     return runner, gates
 
 
@@ -48,6 +52,16 @@ async def test_an_empty_list_says_how_to_submit_and_fills_by_itself() -> None:
         (row,) = await tab.texts(ROWS)
     assert row.startswith("▶ Running walk a is on its way name=a Step 3 of 7")
     assert tab.complaints == []
+
+
+async def test_a_job_without_params_has_its_type_live_too() -> None:
+    """An event brings the row, and a list its details; nobody reloads the page for them."""
+    runner, _ = make_runner()
+    async with paged(runner) as tab:
+        await tab.see("No jobs yet")
+        await tab.see("live", "#connection")
+        await runner.submit("tick")
+        await tab.page.locator(f"{ROWS} .type", has_text="tick").wait_for()
 
 
 async def test_each_status_comes_live_with_a_shape_and_a_word() -> None:

@@ -178,7 +178,7 @@ class Row {
     if (this.element.style.transform !== top) this.element.style.transform = top;
     mark(this.element, "aria-rowindex", place + 2);
     mark(this.element, "aria-selected", String(job === this.grid.chosen));
-    if (this.job !== job || this.about.textContent !== job.about) this.fixed(job);
+    if (this.job !== job || this.hay !== job.hay) this.fixed(job);
     this.job = job;
     setBadge(this.badge, job.status, job.stopping ? "Stopping" : "");
     say(this.note, clip(noteOf(job), 200));
@@ -189,6 +189,7 @@ class Row {
   }
 
   fixed(job) {
+    this.hay = job.hay;
     say(this.type, job.type || "…");
     mark(this.type, "href", `#/jobs/${encodeURIComponent(job.id)}`);
     say(this.about, job.about);
