@@ -167,6 +167,32 @@ async def test_who_has_scrolled_down_stays_at_the_row_that_they_look_at() -> Non
     assert name.findall(before) == name.findall(after)
 
 
+async def test_a_list_begins_at_its_top_unless_one_comes_back_to_it() -> None:
+    """A short list, scrolled as far as a long one was, would be blank."""
+    runner, _ = make_runner()
+    async with paged(runner) as tab:
+        jobs = [await runner.submit("echo", {"value": n}, session_id="mine") for n in range(12)]
+        for n in range(12, 300):
+            await runner.submit("echo", {"value": n})
+        await tab.see("300 jobs", ".count")
+        grid = tab.page.locator(".grid")
+        await grid.evaluate("(grid) => { grid.scrollTop = 1e6; }")
+        await tab.see("value=0", ROWS)
+        down = await grid.evaluate("(grid) => grid.scrollTop")
+        await tab.go(f"jobs/{jobs[0].id}")
+        await tab.page.locator(".facts").get_by_role("link", name="mine").click()
+        await tab.see("12 of 300 jobs", ".count")
+        assert len(await tab.texts(ROWS)) == 12
+        await tab.go()
+        await tab.see("value=299", ROWS)
+        await grid.evaluate("(grid) => { grid.scrollTop = 1e6; }")
+        await tab.see("value=0", ROWS)
+        await tab.go(f"jobs/{jobs[0].id}")
+        await tab.page.get_by_role("link", name="← Jobs").click()
+        await tab.see("value=0", ROWS)
+        assert await grid.evaluate("(grid) => grid.scrollTop") == down
+
+
 @pytest.mark.parametrize("value", ["\u202egpj.exe", "w" * 10_000, "a\r\n\tb\0"])
 async def test_a_strange_text_stays_in_its_cell(value: str) -> None:
     """Marks that turn text around are shown as what they are, and long words are cut."""

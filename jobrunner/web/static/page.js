@@ -87,12 +87,13 @@ class App {
     this.path = path;
     this.leave(same);
     this.turn += 1;
-    const { turn } = this;
+    const { turn, listed } = this;
     const element = await this.enter(name, id, new URLSearchParams(query));
     if (turn !== this.turn) return;
     if (this.main.firstChild !== element) fill(this.main, element);
     if (this.view === this.list && !same) {
-      this.list.grid.scroll(this.head ? 0 : this.scroll);
+      this.list.grid.scroll(!this.head && this.listed === listed ? this.scroll : 0);
+      this.list.grid.scrolled();
     }
     for (const link of document.querySelectorAll("nav a")) {
       const here = link.dataset.name === (name === "jobs" ? "" : name);
