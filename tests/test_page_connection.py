@@ -137,6 +137,30 @@ async def test_who_is_signed_out_signs_in_again_where_they_are() -> None:
             assert tab.page.url.endswith("#/?status=running")
 
 
+async def test_a_page_that_was_signed_out_by_a_server_goes_on_with_the_next_one() -> None:
+    """It was started with a wrong token, stopped, and started with the right one."""
+    servers = [make_runner()[0] for _ in range(3)]
+    async with (
+        serving(servers[0], token="right") as server,
+        serving(servers[1], token="wrong") as wrong,
+        serving(servers[2], token="right") as right,
+        line_to(server) as line,
+        browsing() as context,
+    ):
+        tab = await open_tab(context, line.url, "right")
+        await tab.see("live", "#connection")
+        line.lead_to(wrong)
+        line.cut()
+        await tab.see("signed out", "#connection")
+        line.cut(until_mended=True)
+        await tab.see("connection lost", "#connection")
+        line.lead_to(right)
+        line.mend()
+        await servers[2].submit("talk", {"name": "next"})
+        await tab.see("live", "#connection")
+        await tab.see("name=next", ROWS)
+
+
 async def test_who_has_no_token_is_asked_for_it_before_anything_else() -> None:
     """The page itself isn't shown to strangers."""
     runner, _ = make_runner()

@@ -4,6 +4,7 @@ import { Problem, ask, base, heard } from "./api.js";
 
 const KINDS = ["status", "progress", "question", "answer", "done"];
 const HIDDEN = 15_000;
+const { OPEN } = EventSource;
 
 /**
  * Follows the feed: the browser resumes by number after a cut; what can't be resumed begins anew.
@@ -98,7 +99,7 @@ export class Feed {
     this.open();
   }
 
-  /** A request told how the server is; a stream says nothing when its connection has died. */
+  /** A request told how the server is; a stream that has died, or was let go, says nothing. */
   answered(status) {
     if (status === 401) {
       this.become("denied");
@@ -108,7 +109,7 @@ export class Feed {
       this.become("lost");
     } else if (this.state === "denied") {
       this.again();
-    } else if (this.state === "lost" && this.source?.readyState === EventSource.OPEN) {
+    } else if (this.state === "lost" && (this.source?.readyState ?? OPEN) === OPEN) {
       this.again();
     }
   }
