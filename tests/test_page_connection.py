@@ -314,3 +314,24 @@ async def test_a_page_in_the_background_does_not_come_again_when_it_was_refused(
         await tab.page.evaluate(HIDE, False)
         await tab.see("live", "#connection")
         await until(tab.page, STREAMS, lambda streams: sorted(streams) == ["events", "stream"])
+
+
+async def test_a_job_s_page_that_was_refused_has_one_stream_afterwards() -> None:
+    """A second one would stay when the job is left, and take a connection until the tab goes."""
+    runner, _ = make_runner()
+    async with serving(runner) as server, browsing() as context:
+        await context.add_init_script(WATCH_STREAMS)
+        job = await runner.submit("talk", {"name": "x"})
+        tab = await open_tab(context, server.url, server.token)
+        await tab.see("live", "#connection")
+        await tab.page.clock.install()
+        await tab.page.route("**/stream", lambda route: route.fulfill(status=502))
+        await tab.go(f"jobs/{job.id}")
+        await tab.see("talk", ".jobhead")
+        await until(tab.page, STREAMS, lambda streams: streams == ["events"])
+        await tab.page.evaluate("() => fetch('stats').then((answer) => answer.text())")
+        await tab.page.unroute("**/stream")
+        await tab.page.evaluate(HIDE, False)
+        await tab.see("x begins", ".lines")
+        await tab.page.clock.run_for(3_000)
+        assert await tab.page.evaluate(STREAMS) == ["events", "stream"]

@@ -157,6 +157,7 @@ export class JobView {
   }
 
   listen() {
+    this.source?.close();
     if (document.hidden) return; // look() comes back to it
     const after = this.seq ? `?after=${this.seq}` : "";
     const source = new EventSource(`${base}jobs/${encodeURIComponent(this.id)}/stream${after}`);
@@ -174,8 +175,7 @@ export class JobView {
   async closed() {
     if (this.left || this.job === null || this.over) return;
     await this.load();
-    if (this.lost || this.left) return;
-    setTimeout(() => !this.left && !this.over && this.listen(), 2_000);
+    setTimeout(() => this.look(), 2_000);
   }
 
   event(kind, data) {
@@ -231,7 +231,6 @@ export class JobView {
     }
     this.load();
     if (!this.over && this.source?.readyState !== EventSource.OPEN && this.job !== null) {
-      this.source?.close();
       this.listen();
     }
   }
