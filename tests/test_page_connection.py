@@ -68,6 +68,36 @@ async def test_a_lost_connection_is_said_and_made_up_for() -> None:
         assert await beside.texts(".lines .line") == ["first begins", "first ends"]
 
 
+@pytest.mark.parametrize(
+    ("place", "asked", "shown"),
+    [
+        ("jobs/{job}", "/jobs/{job}", ("x begins", ".lines")),
+        ("batches/{batch}", "/batches/{batch}", ("0 of 1", ".batchhead")),
+        ("batches", "/batches/{batch}", ("0 of 1", ".batches")),
+        ("new?type=talk", "/types", ("Submit job", "form")),
+    ],
+    ids=["a job", "a batch", "the batches", "the form"],
+)
+async def test_what_is_opened_while_the_server_is_away_is_there_when_it_is_back(
+    place: str, asked: str, shown: tuple[str, str]
+) -> None:
+    """It would look alive beside the word "live", and never change."""
+    runner, _ = make_runner()
+    async with serving(runner) as server, line_to(server) as line, browsing() as context:
+        batch = await runner.submit_batch("talk", [{"name": "x"}])
+        names = {"batch": batch.id, "job": batch.job_ids[0]}
+        tab = await open_tab(context, line.url, server.token)
+        await tab.see("▶ Running", ROWS)
+        line.cut(until_mended=True)
+        await tab.see("connection lost", "#connection")
+        end = asked.format(**names)
+        async with tab.page.expect_event("requestfailed", lambda each: each.url.endswith(end)):
+            await tab.go(place.format(**names))
+        line.mend()
+        await tab.see(*shown)
+        assert await tab.page.get_by_role("alert").filter(visible=True).count() == 0
+
+
 @pytest.mark.parametrize("busier", [False, True], ids=["fewer events", "more events"])
 async def test_another_server_in_the_same_place_has_its_own_jobs(busier: bool) -> None:
     """After a restart nothing of before is true, whatever its number in the feed is."""

@@ -29,21 +29,23 @@ class Live {
     this.app = app;
     this.id = id;
     this.shown = shown;
-    this.drawn = "";
+    this.drawn = null;
     this.batch = null;
+    this.wait = 0;
   }
 
   /** `state` says whether anything has changed: a text that differs then. */
   look(state) {
     if (state === this.drawn || this.asking || this.gone) return;
-    this.drawn = state;
     this.asking = true;
-    setTimeout(() => this.load(), this.batch === null ? 0 : AGAIN);
+    setTimeout(() => this.load(state), this.wait);
+    this.wait = AGAIN;
   }
 
-  async load() {
+  async load(state) {
     try {
       this.batch = await ask(`batches/${encodeURIComponent(this.id)}`);
+      this.drawn = state;
       this.shown(this.batch, null);
     } catch (error) {
       const problem = unexpected(error);

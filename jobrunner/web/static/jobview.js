@@ -229,10 +229,12 @@ export class JobView {
       this.rest = setTimeout(() => this.source?.close(), HIDDEN);
       return;
     }
-    this.load();
-    if (!this.over && this.source?.readyState !== EventSource.OPEN && this.job !== null) {
-      this.listen();
+    if (this.job === null) {
+      this.app.route();
+      return;
     }
+    this.load();
+    if (!this.over && this.source?.readyState !== EventSource.OPEN) this.listen();
   }
 
   async act(what) {

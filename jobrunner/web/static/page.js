@@ -51,6 +51,7 @@ class App {
 
   returned() {
     this.sync.returned();
+    this.jobs.touched(); // what was asked for in vain is asked for again
     this.view.look?.();
   }
 

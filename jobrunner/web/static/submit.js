@@ -50,6 +50,11 @@ export class SubmitView {
 
   leave() {}
 
+  /** Begin anew after a cut, if the types aren't known yet. */
+  look() {
+    if (this.known === undefined) this.app.route();
+  }
+
   async load(wanted) {
     try {
       this.known = (await ask("types")).types;
