@@ -211,6 +211,25 @@ async def test_a_batch_is_shown_with_its_counts_and_cancelled() -> None:
     assert batch.view().counts[JobStatus.CANCELLED] == 5
 
 
+async def test_a_batch_that_ends_while_it_is_asked_for_is_asked_for_again() -> None:
+    """No other change would come, and the page would offer to cancel it for ever."""
+    runner, gates = make_runner()
+    async with paged(runner) as tab:
+        batch = await runner.submit_batch("talk", [{"text": "a"}, {"text": "b"}])
+        completed = tab.page.get_by_role("button", name="Completed 2")
+
+        async def late(route: Any) -> None:
+            answer = await route.fetch()
+            gates["go"].set()
+            await completed.wait_for()
+            await route.fulfill(response=answer)
+
+        await tab.page.route(f"**/batches/{batch.id}", late, times=1)
+        await tab.go(f"batches/{batch.id}")
+        await tab.see("2 of 2", ".batchhead")
+        assert await tab.page.get_by_role("button", name="Cancel all").is_visible() is False
+
+
 async def test_ten_thousand_events_are_shown_without_a_stop() -> None:
     """The page keeps what is near, and says what it leaves out."""
     runner, _ = make_runner(watchdog=None)  # it would add a line of its own, on a slow machine

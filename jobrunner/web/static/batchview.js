@@ -36,13 +36,15 @@ class Live {
 
   /** `state` says whether anything has changed: a text that differs then. */
   look(state) {
+    this.state = state;
     if (state === this.drawn || this.asking || this.gone) return;
     this.asking = true;
-    setTimeout(() => this.load(state), this.wait);
+    setTimeout(() => this.load(), this.wait);
     this.wait = AGAIN;
   }
 
-  async load(state) {
+  async load() {
+    const { state } = this;
     try {
       this.batch = await ask(`batches/${encodeURIComponent(this.id)}`);
       this.drawn = state;
@@ -53,6 +55,7 @@ class Live {
       this.shown(this.batch, problem);
     }
     this.asking = false;
+    if (state === this.drawn) this.look(this.state); // which may be another one meanwhile
   }
 }
 
