@@ -7,6 +7,8 @@ backoff, delays, retention, rate limits, schedules of webhooks and timestamps al
     threads that end            time stands still while one works: `def` handlers, `to_thread`
     threads that go on          `VirtualTimeError` names one, after `PATIENCE` seconds of real time
     threads at work before      aren't looked at; what is given to a pool of them is waited for
+    `submit` of a pool          is seen but for the moment in which a thread takes the call, so that
+                                on a busy machine time may pass: use `run_in_executor`
     `time.time`, `monotonic`    stay real: ask the loop, or `unix_now`
     sockets, subprocesses       `VirtualTimeError`, at the call and at the end of the test
 
@@ -17,8 +19,8 @@ the end, for the case that the code under test has caught it.
 
 Libraries that patch the usual loop, such as looptime 0.9, go on when the loop's sockets have been
 silent for some turns, and wait for threads of executors only. That guesses: an answer that is a
-moment late meets a timeout that only the jump has made true. Here nothing is guessed, and nothing
-is patched.
+moment late meets a timeout that only the jump has made true. Here nothing is patched, and nothing
+guessed but what stands above of `submit`.
 """
 
 import asyncio
