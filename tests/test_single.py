@@ -175,7 +175,8 @@ def test_t16_a_reloading_uvicorn_has_one_worker_before_and_after(tmp_path: Path)
     with running(tmp_path, *UVICORN, "--reload", WEB_CONCURRENCY="4") as process:
         read_to(process, "Application startup complete")
         with changing(tmp_path / "served.py"):
-            read_to(process, "Application startup complete")
+            read_to(process, "Reloading...")
+        read_to(process, "Application startup complete")
 
 
 @pytest.mark.slow  # a process of its own
